@@ -137,7 +137,7 @@ def programs_table(results: dict) -> str:
 
 def perplexity_table(results: dict) -> str:
     """The perplexity of each model and text with the KV cache that is served by default, beside that with f32."""
-    measured = results.get("perplexity", {"rows": [], "missing": ["not measured"]})
+    measured = results["perplexity"]
     rows = [
         [row["model"], row["text"], f"{row['scored_tokens']:,}", f"{row['f32']:.4f}", f"{row['served']:.4f}"]
         + [f"{100 * (row['served'] / row['f32'] - 1):+.2f} %"]
@@ -150,7 +150,7 @@ def perplexity_table(results: dict) -> str:
 def page(results: dict) -> str:
     return f"""# Speed beside other engines
 
-Written by `make bench`; the numbers are those of `results.json` in this folder.
+Written by `make bench`; the numbers are those of `results.json` in this folder, which has every round's value, and the machine's memory and system besides.
 
 {conditions(results)}. Each cell is least / median / greatest.
 Speeds are tokens of the prompt, or new tokens, for each second; answers count the new tokens and the time of their prompts too.
@@ -170,23 +170,35 @@ The other program's value against Zhenjin's in the same round: above 1, Zhenjin 
 {table(results)}
 
 Memory counts the whole process; that of the other engines includes the Python interpreter that drives them ({baseline(results)}).
+{busy_section(results)}{perplexity_section(results)}
+## Programs
 
+{programs_table(results)}
+"""
+
+
+def busy_section(results: dict) -> str:
+    if not results.get("busy"):
+        return "\nThe speed on a busy machine was not measured in this run.\n"
+    return f"""
 ## On a busy machine
 
 Tokens a second in every stretch of 5 seconds, least / median / greatest, while other processes want the processors too.
 The fair share is the speed on the idle machine times the share of the processors' time that a fair scheduler gives to as many threads.
 
 {busy_table(results)}
+"""
 
+
+def perplexity_section(results: dict) -> str:
+    if "perplexity" not in results:
+        return "\nThe perplexity with the KV cache that is served was not measured in this run.\n"
+    return f"""
 ## Perplexity with the KV cache that is served
 
 Windows of 512 tokens, the second half of each scored.
 
 {perplexity_table(results)}
-
-## Programs
-
-{programs_table(results)}
 """
 
 

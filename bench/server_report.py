@@ -42,7 +42,7 @@ all streams runs on the same processors.
 
 
 def summary(results: dict) -> str:
-    """One sentence on the most chats at once that were measured."""
+    """The most chats at once that were measured, and on which machine: it need not be that of the other numbers."""
     both = [row for row in results["tests"] if OURS in row["servers"] and THEIRS in row["servers"]]
     loads = [row for row in both if row["label"].endswith("chats: all tokens") and not row["label"].startswith("crowd")]
     if not loads:
@@ -50,5 +50,5 @@ def summary(results: dict) -> str:
     row = loads[-1]
     return (
         f"Over HTTP, {row['label'].removesuffix(': all tokens')} at once, {row['unit']}, least / median / greatest: "
-        f"{report.three(row['servers'].get(OURS, []))}, which is {times(row)} × llama-server."
+        f"{report.three(row['servers'].get(OURS, []))}, which is {times(row)} × llama-server. Measured on {report.conditions(results)}."
     )

@@ -64,7 +64,8 @@ class ReportTest(unittest.TestCase):
     def test_the_summary_of_the_servers_is_of_the_most_chats(self):
         servers = {"zhenjin": [600.0], "llama-server": [100.0]}
         rows = [{"label": f"{chats} chats: all tokens", "unit": "tok/s", "servers": servers} for chats in (4, 16)]
-        sentence = server_report.summary({"tests": rows})
+        sentence = server_report.summary({**RESULTS, "tests": rows})
+        self.assertIn("Measured on A processor, 2 cores (avx2), 2 threads, 3 rounds", sentence)
         self.assertIn("16 chats at once", sentence)
         self.assertIn("600 / 600 / 600, which is 6.00 / 6.00 / 6.00 × llama-server", sentence)
 
@@ -100,7 +101,13 @@ class ReportTest(unittest.TestCase):
         self.assertIn("| two | text.txt | 20,400 | 10.0000 | 9.9900 | -0.10 % |", table)
         page = report.page({**RESULTS, "perplexity": {"rows": [row], "missing": ["A second model was not given"]}})
         self.assertIn("A second model was not given.", page)
-        self.assertIn("not measured.", report.page(RESULTS))
+
+    def test_what_was_not_measured_is_said_and_has_no_empty_table(self):
+        page = report.page(RESULTS)
+        self.assertIn("The speed on a busy machine was not measured in this run.", page)
+        self.assertIn("The perplexity with the KV cache that is served was not measured in this run.", page)
+        self.assertNotIn("| other processes |", page)
+        self.assertNotIn("| tokens scored |", page)
 
     def test_answers_share_no_prompt(self):
         prompts = workload.prompts(workload.Test("answers", 64, 16, 100), 49152)

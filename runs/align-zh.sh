@@ -9,7 +9,7 @@
 cd "$(dirname "$0")/.."
 . runs/common.sh
 
-model=qwen2.5:0.5b steps= pairs=600 longest=1200 held=120 longest_held=600 out=out/align-zh
+model=qwen2.5:0.5b steps= pairs=600 longest=800 held=120 longest_held=600 out=out/align-zh
 chinese=${1:?CHINESE: preference pairs} english=${2:?ENGLISH: preference pairs}
 shift 2
 begin "model steps pairs longest held longest-held out" "$@"

@@ -57,7 +57,45 @@ FAMILIES = {
         "Qwen3Moe",
         sizes(head_dim=16, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=32, norm_topk_prob=True),
     ),
+    # The padding tokens of these classes' defaults are beyond the vocabulary.
+    "smollm3": ("SmolLM3", sizes(num_hidden_layers=4, pad_token_id=None, bos_token_id=None, eos_token_id=None)),
+    "gemma3": (
+        "Gemma3",
+        sizes(num_hidden_layers=7, head_dim=32, query_pre_attn_scalar=32, sliding_window=16, pad_token_id=None),
+    ),
+    "olmo2": ("Olmo2", sizes(pad_token_id=None, eos_token_id=None)),
+    "granite": (
+        "Granite",
+        sizes(
+            tie_word_embeddings=True,
+            embedding_multiplier=6.0,
+            residual_multiplier=0.3,
+            attention_multiplier=0.1,
+            logits_scaling=4.0,
+        ),
+    ),
+    "phi3": ("Phi3", sizes(pad_token_id=None, eos_token_id=None, bos_token_id=None)),
+    "phi3-longrope": (
+        "Phi3",
+        sizes(
+            max_position_embeddings=1024,
+            original_max_position_embeddings=512,
+            rope_parameters={
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "short_factor": [1.0, 1.1, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0],
+                "long_factor": [1.0, 1.5, 2.0, 4.0, 8.0, 12.0, 20.0, 32.0],
+            },
+            pad_token_id=None,
+            eos_token_id=None,
+            bos_token_id=None,
+        ),
+    ),
 }
+# The configuration class of a family whose name is not that of its model class.
+CONFIGURATIONS = {"Gemma3": "Gemma3TextConfig"}
+# llama.cpp keeps keys and values in f16, and looks GELU up in a table of that.
+LLAMA_CPP_TOLERANCES = {"gemma3": 0.05}
 
 
 def main() -> int:
@@ -113,8 +151,8 @@ def check(arguments, family: str, folder: Path) -> int:
     difference = max(
         float((torch.tensor(found) - wanted[-1]).abs().max()) for found, wanted in zip(there["logits"], expected)
     )
-    # llama.cpp keeps keys and values in f16.
-    results.append((f"llama.cpp: last logits differ by {difference:.1e}", difference <= 0.01))
+    tolerance = LLAMA_CPP_TOLERANCES.get(family, 0.01)
+    results.append((f"llama.cpp: last logits differ by {difference:.1e}", difference <= tolerance))
     results.append(("llama.cpp: greedy answer", there["answer"] == answer[: len(there["answer"])]))
 
     text = tokenizer.decode([token for token in answer if token not in tokenizer.all_special_ids])
@@ -167,12 +205,13 @@ def make_model(family: str, vocabulary: int):
 
     torch.manual_seed(7)
     name, settings = FAMILIES[family]
-    config = getattr(transformers, f"{name}Config")(**settings, vocab_size=vocabulary + 5)
+    config = getattr(transformers, CONFIGURATIONS.get(name, f"{name}Config"))(**settings, vocab_size=vocabulary + 5)
     model = getattr(transformers, f"{name}ForCausalLM")(config).float().eval()
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
             if parameter_name.endswith("norm.weight"):
-                parameter.copy_(1 + 0.2 * torch.randn_like(parameter))
+                # Gemma's are less 1.
+                parameter.copy_((name != "Gemma3") + 0.2 * torch.randn_like(parameter))
             else:
                 parameter.copy_(0.15 * torch.randn_like(parameter))
         # Ids beyond the tokenizer's are never answered.

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import check_exports
 
-FAMILIES = ["llama", "mistral", "qwen2", "qwen3-untied", "qwen3-moe"]
+FAMILIES = ["llama", "mistral", "qwen2", "qwen3-untied", "qwen3-moe", "smollm3", "olmo2"]
 TOLERANCE = 1e-4
 END = "<|im_end|>"
 

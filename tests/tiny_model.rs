@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use zhenjin_model::config::{ModelConfig, RopeConfig};
+use zhenjin_model::config::{ModelConfig, QueryKeyNorm, RopeConfig};
 use zhenjin_model::testing::tiny_config;
 use zhenjin_model::write::{FloatType, FolderFile, write_hugging_face};
 use zhenjin_model::{Deviation, InitialisationRule, LoadOptions, initialise};
@@ -48,7 +48,7 @@ pub(crate) fn write_model(folder: &Path, dtype: FloatType, tiny: ModelConfig) {
     let config = ModelConfig {
         architecture: "qwen3".to_owned(),
         vocabulary_size: 264,
-        qk_norm: true,
+        qk_norm: QueryKeyNorm::Heads,
         rope: RopeConfig { base: 1_000_000.0, ..tiny.rope.clone() },
         ..tiny
     };

@@ -1,38 +1,19 @@
 // Access: keys, the model's limits, and accessibility.
 import type { Browser, Route } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import {
-  answers,
-  ask,
-  askBriefly,
-  questions,
-  Reader,
-  startBrowser,
-  startServer,
-  violations,
-  type Server,
-} from './harness';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { answers, ask, askBriefly, questions, Reader, startServer, violations, type Server } from './harness';
+import { serverForAll } from './stage';
 
 let server: Server;
 let locked: Server;
 let browser: Browser;
 let reader: Reader;
 
+serverForAll((stage) => ({ server, browser, reader } = stage));
 beforeAll(async () => {
-  [server, locked, browser] = await Promise.all([
-    startServer(),
-    startServer({ needsKey: true }),
-    startBrowser(),
-  ]);
+  locked = await startServer({ needsKey: true });
 });
-afterAll(async () => {
-  await browser?.close();
-  await Promise.all([server?.close(), locked?.close()]);
-});
-beforeEach(async () => {
-  reader = await Reader.arrive(browser, server);
-});
-afterEach(() => reader.leave());
+afterAll(() => locked?.close());
 
 test('a server with a key lets in who has it, and nobody else', async () => {
   const stranger = await Reader.arrive(browser, locked);

@@ -1,23 +1,12 @@
 // Chatting: send, stop, regenerate, edit, branches, and answers that continue while the page is closed.
-import type { Browser } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { answers, ask, askBriefly, askSlowly, finished, growing, isReal, questions, Reader, startBrowser, startServer, storedAnswer, type Server } from './harness'; // prettier-ignore
+import { describe, expect, test } from 'vitest';
+import { answers, ask, askBriefly, askSlowly, finished, growing, isReal, questions, Reader, storedAnswer, type Server } from './harness'; // prettier-ignore
+import { serverForAll } from './stage';
 
 let server: Server;
-let browser: Browser;
 let reader: Reader;
 
-beforeAll(async () => {
-  [server, browser] = await Promise.all([startServer(), startBrowser()]);
-});
-afterAll(async () => {
-  await browser?.close();
-  await server?.close();
-});
-beforeEach(async () => {
-  reader = await Reader.arrive(browser, server);
-});
-afterEach(() => reader.leave());
+serverForAll((stage) => ({ server, reader } = stage));
 
 describe('an answer', () => {
   test('streams, and says what it took', async () => {

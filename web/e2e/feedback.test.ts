@@ -1,7 +1,8 @@
 // Judging answers: thumbs, reasons, corrections, the better of two answers, and whether it may be used for training.
 import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { answers, ask, compareAgain, finished, growing, questions, Reader, startBrowser, startServer, violations, write, type Server } from './harness'; // prettier-ignore
+import { describe, expect, test } from 'vitest';
+import { answers, ask, compareAgain, finished, growing, questions, Reader, startServer, violations, write, type Server } from './harness'; // prettier-ignore
+import { serverForEach } from './stage';
 
 let server: Server;
 let browser: Browser;
@@ -37,18 +38,7 @@ const consent = (allowed: boolean) =>
     body: JSON.stringify({ allowed }),
   });
 
-beforeAll(async () => {
-  browser = await startBrowser();
-});
-afterAll(() => browser?.close());
-beforeEach(async () => {
-  server = await startServer();
-  reader = await Reader.arrive(browser, server);
-});
-afterEach(async () => {
-  await reader.leave();
-  await server.close();
-});
+serverForEach(startServer, (stage) => ({ server, browser, reader } = stage));
 
 describe('a thumb', () => {
   test('is pressed, explained and corrected, and all of it is there after a reload', async () => {

@@ -1,24 +1,14 @@
 // The keyboard's focus in a real browser: where it is after windows close and after what was pressed has gone. Always against the mock.
 import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import { ask, finished, Reader, startBrowser, startMock, type MockServer } from './harness';
+import { expect, test } from 'vitest';
+import { ask, finished, Reader, startMock, type MockServer } from './harness';
+import { serverForEach } from './stage';
 
 let server: MockServer;
 let browser: Browser;
 let reader: Reader;
 
-beforeAll(async () => {
-  browser = await startBrowser();
-});
-afterAll(() => browser?.close());
-beforeEach(async () => {
-  server = await startMock();
-  reader = await Reader.arrive(browser, server);
-});
-afterEach(async () => {
-  await reader.leave();
-  await server.close();
-});
+serverForEach(startMock, (stage) => ({ server, browser, reader } = stage));
 
 /** What has the focus: its id, the name that it has, or its element's. */
 const focus = (page: Page) =>

@@ -1,8 +1,9 @@
 // For operators: from the feedback to an improvement that answers, and back. Training takes minutes, so this is the page's own
 // part of it, against the mock server.
 import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import { ask, finished, Reader, startBrowser, startMock, violations, type MockServer } from './harness';
+import { expect, test } from 'vitest';
+import { ask, finished, Reader, startMock, violations, type MockServer } from './harness';
+import { serverForEach } from './stage';
 
 let server: MockServer;
 let browser: Browser;
@@ -11,18 +12,7 @@ let reader: Reader;
 const PHONE = { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true };
 const dialog = (page: Page) => page.getByRole('dialog');
 
-beforeAll(async () => {
-  browser = await startBrowser();
-});
-afterAll(() => browser?.close());
-beforeEach(async () => {
-  server = await startMock();
-  reader = await Reader.arrive(browser, server);
-});
-afterEach(async () => {
-  await reader.leave();
-  await server.close();
-});
+serverForEach(startMock, (stage) => ({ server, browser, reader } = stage));
 
 test('an improvement is made, watched, promoted, shown with its model and rolled back', async () => {
   server.feedback.allow(true);

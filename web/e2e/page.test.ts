@@ -1,6 +1,6 @@
 // The page around the chat: list, search, languages, input methods, keyboard, narrow screens, hostile content.
 import type { Browser } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   answers,
   askBriefly,
@@ -9,27 +9,16 @@ import {
   openWithAnswer,
   questions,
   Reader,
-  startBrowser,
   startMock,
-  startServer,
   type Server,
 } from './harness';
+import { serverForAll } from './stage';
 
 let server: Server;
 let browser: Browser;
 let reader: Reader;
 
-beforeAll(async () => {
-  [server, browser] = await Promise.all([startServer(), startBrowser()]);
-});
-afterAll(async () => {
-  await browser?.close();
-  await server?.close();
-});
-beforeEach(async () => {
-  reader = await Reader.arrive(browser, server);
-});
-afterEach(() => reader.leave());
+serverForAll((stage) => ({ server, browser, reader } = stage));
 
 describe('the list of chats', () => {
   test('renames, deletes and brings back', async () => {

@@ -2,8 +2,9 @@
 // server will do, and the specs are quick.
 import { createServer, request } from 'node:http';
 import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { answers, ask, finished, growing, openWithAnswer, questions, Reader, startBrowser, startMock, write, type MockServer } from './harness'; // prettier-ignore
+import { describe, expect, test } from 'vitest';
+import { answers, ask, finished, growing, openWithAnswer, questions, Reader, startMock, write, type MockServer } from './harness'; // prettier-ignore
+import { serverForEach } from './stage';
 
 let server: MockServer;
 let browser: Browser;
@@ -12,18 +13,7 @@ let reader: Reader;
 const PHONE = { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true };
 const list = (page: Page) => page.getByRole('navigation', { name: /Chats|对话列表/ });
 
-beforeAll(async () => {
-  browser = await startBrowser();
-});
-afterAll(() => browser?.close());
-beforeEach(async () => {
-  server = await startMock();
-  reader = await Reader.arrive(browser, server);
-});
-afterEach(async () => {
-  await reader.leave();
-  await server.close();
-});
+serverForEach(startMock, (stage) => ({ server, browser, reader } = stage));
 
 describe('a phone', () => {
   test('Enter makes a line and the button sends; every chat is renamed and deleted; all is large enough', async () => {
@@ -421,10 +411,9 @@ test('works below a folder of a proxy', async () => {
 });
 
 test('a chat of 500 messages draws what is in sight, and an answer ten times a second', async () => {
-  await server.close();
-  server = await startMock(false, { contextLength: 1_000_000 });
-  const chat = server.chats.seed(250);
-  const long = await Reader.arrive(browser, server);
+  const roomy = await startMock(false, { contextLength: 1_000_000 });
+  const chat = roomy.chats.seed(250);
+  const long = await Reader.arrive(browser, roomy);
   const page = await long.open(`/#/c/${chat.id}`);
   await answers(page).nth(249).waitFor({ state: 'attached' });
   expect(await answers(page).first().evaluate((one) => one.checkVisibility({ contentVisibilityAuto: true }))).toBe(false); // prettier-ignore
@@ -453,8 +442,8 @@ test('a chat of 500 messages draws what is in sight, and an answer ten times a s
   await finished(page);
 
   // A search hit in the middle is shown at the top of the list, and the page around it stays where it is.
-  const hit = server.chats.messagesOf(chat.id)[200]?.id ?? '';
-  await page.goto(`${server.url}/#/c/${chat.id}/m/${hit}`);
+  const hit = roomy.chats.messagesOf(chat.id)[200]?.id ?? '';
+  await page.goto(`${roomy.url}/#/c/${chat.id}/m/${hit}`);
   const places = () =>
     page.evaluate((id) => {
       const top = (selector: string) => document.querySelector(selector)?.getBoundingClientRect().top ?? -1;
@@ -462,4 +451,5 @@ test('a chat of 500 messages draws what is in sight, and an answer ten times a s
     }, hit);
   await expect.poll(places).toEqual([16, 0]);
   await long.leave();
+  await roomy.close();
 });

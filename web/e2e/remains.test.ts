@@ -1,27 +1,17 @@
 // What remains of chats: refused beginnings, full contexts, the trash, search; against the mock server and the real program.
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import { answers, askBriefly, questions, Reader, startBrowser, startServer, violations, type Server } from './harness'; // prettier-ignore
+import type { Page } from 'playwright-core';
+import { expect, test } from 'vitest';
+import { answers, askBriefly, questions, Reader, violations, type Server } from './harness';
+import { serverForAll } from './stage';
 
 let server: Server;
-let browser: Browser;
 let reader: Reader;
 
 const list = (page: Page) => page.getByRole('navigation', { name: 'Chats' });
 const chatsOf = async () =>
   (await (await fetch(`${server.url}/api/conversations?limit=200`)).json()) as unknown[];
 
-beforeAll(async () => {
-  [server, browser] = await Promise.all([startServer(), startBrowser()]);
-});
-afterAll(async () => {
-  await browser?.close();
-  await server?.close();
-});
-beforeEach(async () => {
-  reader = await Reader.arrive(browser, server);
-});
-afterEach(() => reader.leave());
+serverForAll((stage) => ({ server, reader } = stage));
 
 async function remove(page: Page, title: string) {
   const item = list(page).locator('li').filter({ hasText: title });

@@ -1,5 +1,5 @@
 // While the server is away: what is opened, chosen, judged and pressed then is not lost in silence.
-import { flushSync, mount, unmount, type Component } from 'svelte';
+import { flushSync } from 'svelte';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ApiError, NetworkError } from '$lib/api/errors';
 import type { Choice, ErasedFeedback, Feedback, Judgement as Said, Message, ModelInfo, ServerStatus } from '$lib/api/types'; // prettier-ignore
@@ -13,6 +13,7 @@ import ComparedAnswers from '../src/components/ComparedAnswers.svelte';
 import FeedbackSettings from '../src/components/FeedbackSettings.svelte';
 import ModelCard from '../src/components/ModelCard.svelte';
 import { conversation, message } from './fakes';
+import { hideAll, makeTarget, show, target } from './views';
 
 const away = new NetworkError('offline');
 const question = () => message({ id: 'q', content: 'What is gold?' });
@@ -24,14 +25,6 @@ const whole = (fields: Partial<Message> = {}, choices: Choice[] = []) => ({
   choices,
 });
 const feedback = (said: Said): Feedback => ({ created_at: 0, updated_at: 0, ...said });
-
-const views: Record<string, unknown>[] = [];
-let target: HTMLElement;
-
-function show<P extends Record<string, unknown>>(component: Component<P>, props: P) {
-  views.push(mount(component, { target, props }) as Record<string, unknown>);
-  flushSync();
-}
 
 const button = (name: string) =>
   [...target.querySelectorAll('button')].find((one) => one.textContent?.trim() === name);
@@ -46,8 +39,7 @@ beforeEach(() => {
   Element.prototype.scrollTo = () => undefined;
   vi.stubGlobal('matchMedia', () => ({ matches: false, addEventListener: () => undefined }));
   vi.stubGlobal('ResizeObserver', class { observe() {} unobserve() {} disconnect() {} }); // prettier-ignore
-  target = document.createElement('div');
-  document.body.append(target);
+  makeTarget();
   vi.spyOn(api, 'status').mockResolvedValue({ needs_key: false, default_model: null } as ServerStatus);
   vi.spyOn(api, 'conversations').mockResolvedValue([]);
   vi.spyOn(api, 'models').mockResolvedValue([]);
@@ -58,7 +50,7 @@ beforeEach(() => {
   session.phase = 'open';
 });
 afterEach(async () => {
-  for (const view of views.splice(0)) await unmount(view);
+  await hideAll();
   judging.forget();
   router.go(null);
   chat.startNew();
@@ -277,6 +269,35 @@ describe('a choice', () => {
     expect(await late).toBe(false);
     expect(choosing.unsaved([left, right])).toBeNull();
   });
+
+  // Regression: what the server took all the same stayed there, and the page did not show it.
+  test.each([
+    ['its answer was lost', () => Promise.reject(new ApiError(502, 'bad gateway', 'bad_gateway'))],
+    ['it came back late', () => Promise.resolve(saved)],
+  ])(
+    'that is given up on its way is shown as the server has it: %s',
+    async (_, end: () => Promise<Choice>) => {
+      await open();
+      let go: () => void = () => undefined;
+      const choose = vi.spyOn(api, 'choose');
+      choose.mockReturnValueOnce(new Promise<void>((resolve) => (go = resolve)).then(end));
+      const [left, right] = chat.pair!;
+      const onItsWay = choosing.choose(right, left);
+      await vi.waitFor(() => expect(choose).toHaveBeenCalledOnce());
+      button(catalogues.en.feedback.closeComparison)?.click();
+      expect(chat.pair).toBeNull();
+      kept = [saved];
+      const read = vi.mocked(api.conversation);
+      read.mockClear();
+      go();
+      await onItsWay;
+      expect(read).toHaveBeenCalledOnce();
+      expect(chat.choices).toEqual([saved]);
+      expect(choosing.unsaved([left, right])).toBeNull();
+      // It was the reader who went away from the two: nothing is turned to the chosen one.
+      expect(chat.leaf).toBe('a');
+    },
+  );
 
   // Regression: after all feedback had been erased, a choice that was not saved yet was sent.
   test.each([false, true])(

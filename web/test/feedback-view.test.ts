@@ -1,5 +1,5 @@
 // What the reader sees and presses to judge: thumbs, the panel, the question for consent, two answers, an improvement's gate.
-import { flushSync, mount, unmount, type Component } from 'svelte';
+import { flushSync } from 'svelte';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ApiError } from '$lib/api/errors';
 import type { Criterion, Feedback, Improvement, Message, ModelInfo, Promotion } from '$lib/api/types';
@@ -17,16 +17,9 @@ import { figure } from '$lib/improvements';
 import { saveJudgement } from '$lib/state/judgement-drafts';
 import { formatDate } from '$lib/util/format';
 import { conversation, message } from './fakes';
+import { hideAll, makeTarget, show, target } from './views';
 
 const TEXT = 'Gold rusts quickly.';
-const views: Record<string, unknown>[] = [];
-let target: HTMLElement;
-
-function show<P extends Record<string, unknown>>(component: Component<P>, props: P) {
-  views.push(mount(component, { target, props }) as Record<string, unknown>);
-  flushSync();
-}
-
 /** Buttons, fields and groups by the name that a screen reader says. */
 function named<T extends HTMLElement>(selector: string, name: string): T {
   const nameOf = (element: Element) =>
@@ -75,13 +68,12 @@ const feedback = (fields: Partial<Feedback> = {}): Feedback => ({
 });
 
 beforeEach(() => {
-  target = document.createElement('div');
-  document.body.append(target);
+  makeTarget();
   judging.forget();
   judging.consent = { allowed: true, changed_at: 1 };
 });
-afterEach(() => {
-  for (const view of views.splice(0)) void unmount(view);
+afterEach(async () => {
+  await hideAll();
   chat.startNew();
   judging.asking = null;
   vi.restoreAllMocks();
@@ -173,7 +165,7 @@ test('what is being written is there when the page is opened again, unless the s
   const t = catalogues.en.feedback;
   vi.spyOn(api, 'judge').mockImplementation((_, said) => Promise.resolve(feedback({ ...said })));
   const reopen = async () => {
-    for (const view of views.splice(0)) await unmount(view);
+    await hideAll();
     const said = chat.messages.a?.feedback ?? null;
     judging.drafts = {};
     showAnswer({ feedback: said });

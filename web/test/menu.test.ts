@@ -1,26 +1,16 @@
 // Small controls: a menu of one thing, names that are put together, and rings around what has the focus.
 import { readFileSync } from 'node:fs';
-import { flushSync, mount, unmount, type Component } from 'svelte';
+import { flushSync } from 'svelte';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { catalogues, i18n, locales } from '$lib/i18n/i18n.svelte';
 import { settingFields } from '$lib/settings';
 import Menu from '../src/components/Menu.svelte';
 import SettingField from '../src/components/SettingField.svelte';
+import { hideAll, makeTarget, show, target } from './views';
 
-const views: Record<string, unknown>[] = [];
-let target: HTMLElement;
-
-function show<P extends Record<string, unknown>>(component: Component<P>, props: P) {
-  views.push(mount(component, { target, props }) as Record<string, unknown>);
-  flushSync();
-}
-
-beforeEach(() => {
-  target = document.createElement('div');
-  document.body.append(target);
-});
+beforeEach(makeTarget);
 afterEach(async () => {
-  for (const view of views.splice(0)) await unmount(view);
+  await hideAll();
   i18n.use('en', []);
   document.body.replaceChildren();
 });

@@ -1,5 +1,5 @@
 // How models are called beside their answers, what the poet is given to begin with, and how full the context is said to be.
-import { flushSync, mount, unmount, type Component } from 'svelte';
+import { flushSync } from 'svelte';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { ModelInfo } from '$lib/api/types';
 import { chat, composer, context, models } from '$lib/app.svelte';
@@ -10,28 +10,21 @@ import ContextFull from '../src/components/ContextFull.svelte';
 import ContextMeter from '../src/components/ContextMeter.svelte';
 import Welcome from '../src/components/Welcome.svelte';
 import { conversation, message } from './fakes';
+import { hideAll, makeTarget, show, target } from './views';
 
 const poet = {
   name: 'poet', title: 'Zhenjin Poet', source: 'catalogue', installed: true, removable: false, served: true, loaded: true, size_bytes: 1,
   least_memory_bytes: 1, planned_memory_bytes: null, fits: true, languages: ['zh'], licence: null, good_for: null, context_length: 256, pull: null,
   promoted: null,
 } as unknown as ModelInfo; // prettier-ignore
-const views: Record<string, unknown>[] = [];
-let target: HTMLElement;
-
-function show<P extends Record<string, unknown>>(component: Component<P>, props: P) {
-  views.push(mount(component, { target, props }) as Record<string, unknown>);
-  flushSync();
-}
 
 beforeEach(() => {
-  target = document.createElement('div');
-  document.body.append(target);
+  makeTarget();
   models.list = [poet, { ...poet, name: 'poet+base', title: 'poet+base' }];
   models.loaded = true;
 });
 afterEach(async () => {
-  for (const view of views.splice(0)) await unmount(view);
+  await hideAll();
   chat.startNew();
   composer.text = '';
   context.forget();

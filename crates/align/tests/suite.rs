@@ -5,6 +5,7 @@ mod distillation;
 mod encoding;
 mod endings;
 mod evaluation;
+mod families;
 mod faults;
 mod formats;
 mod long_conversations;

@@ -1,6 +1,7 @@
 //! Whole runs of every method on a small random model: they learn, they can be killed, and what is served is what is trained.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::runs::*;
 use zhenjin_align::AlignError;
@@ -12,6 +13,11 @@ use zhenjin_align::methods::{
 };
 use zhenjin_align::rewards::Answer;
 use zhenjin_align::run::Training;
+use zhenjin_align::testing::model_of;
+use zhenjin_align::trainee::Trainee;
+use zhenjin_model::Weight;
+use zhenjin_model::config::{ModelConfig, Multipliers};
+use zhenjin_model::testing::tiny_gemma;
 use zhenjin_tensor::Dtype;
 use zhenjin_tokenizer::EncodedDialogue;
 use zhenjin_train::checkpoint::RunState;
@@ -459,6 +465,33 @@ fn a_checkpoint_of_another_run_is_refused_by_name() {
     assert!(error.contains("optimiser.clip is 3.0, there 1.0"), "{error}");
     let error = run(&["schedule.steps=4"], "other data").unwrap_err().to_string();
     assert!(error.contains("other data or another model"), "{error}");
+}
+
+/// Regression: folders of Gemma hold norms less 1, and of a norm below a half the last bits were lost in the checkpoint that a run went on from.
+#[test]
+fn interrupted_runs_of_models_whose_norms_are_stored_less_one_end_with_the_bits_of_whole_ones() {
+    let gemma = tiny_gemma();
+    let multipliers = Multipliers {
+        embedding: (gemma.hidden_size as f32).sqrt(),
+        residual: 1.0,
+        logits: 1.0,
+        ..gemma.multipliers
+    };
+    let gemma = ModelConfig { multipliers, ..gemma };
+    let settings = ["schedule.steps=6", "batch.examples=5", "intervals.checkpoint=6", "intervals.held_out=2"];
+    whole_and_in_parts(&|folder, until, threads| {
+        let configuration = configuration(Method::Sft, TuningKind::Full, &settings);
+        let load = load(threads);
+        let mut model = Arc::into_inner(model_of(gemma.clone(), Dtype::F32, &load)).expect("a new model");
+        for (name, weight) in model.weights.parameters_mut() {
+            if let (true, Weight::Vector(norm)) = (name.is_norm(), weight) {
+                norm.iter_mut().for_each(|value| *value *= 0.3);
+            }
+        }
+        let trainee = Trainee::new(Arc::new(model), None, None, options(&configuration, &load)).unwrap();
+        let training = offline(&configuration, trainee, dialogues(0..24), dialogues(24..28), folder);
+        train(&configuration, training, folder, until).unwrap().0
+    });
 }
 
 /// An anchor of next to no weight measures and changes nothing: what text loses without one. A run that is stopped goes on with the same bits.

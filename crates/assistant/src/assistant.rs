@@ -201,6 +201,7 @@ impl Assistant {
             thoughts,
             tool_calls: parser,
             single_call: !request.may_call_several(),
+            drops_space: self.drops_space_behind(&prompt),
             repetition: self.repetition_detection(&request.options),
         };
         let prepared = Prepared { prompt, reading, format: constraint, echo: None, prompt_logprobs: None };
@@ -291,6 +292,7 @@ impl Assistant {
             thoughts: None,
             tool_calls: None,
             single_call: false,
+            drops_space: false,
             repetition: self.repetition_detection(&request.options),
         };
         let format = self.format_constraint(&request.output_format)?;
@@ -358,7 +360,7 @@ impl Assistant {
         }
         if !tools.is_empty() && self.model.style.tools == ToolStyle::Unknown {
             let reason = "this model's chat template writes tool calls in a format that is not supported \
-                          (supported: Hermes and Qwen's <tool_call>, Llama 3's JSON)";
+                          (supported: Hermes and Qwen's <tool_call>, Llama 3's JSON, Granite's <|tool_call|>)";
             return Err(AssistantError::invalid("tools", reason));
         }
         Ok(tools)
@@ -376,6 +378,12 @@ impl Assistant {
         };
         let LoadedModel { tokenizer, style, .. } = &*self.model;
         Ok(style.prompt(tokenizer, template, &request.messages, tools, &options)?)
+    }
+
+    /// Whether what follows a prompt begins with a space that the vocabulary puts there.
+    fn drops_space_behind(&self, prompt: &[u32]) -> bool {
+        let tokenizer = &self.model.tokenizer;
+        tokenizer.puts_space_before_texts() && prompt.last().is_some_and(|id| tokenizer.is_special(*id))
     }
 
     fn format_constraint(&self, format: &OutputFormat) -> Result<Option<CompiledFormat>, AssistantError> {

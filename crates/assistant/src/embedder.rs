@@ -1,15 +1,14 @@
-//! One loaded encoder: texts to vectors. It needs no engine: a text is read once and nothing is remembered.
+//! One loaded embedder, an encoder or a decoder: texts to vectors. It needs no engine: a text is read once and nothing is remembered.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use zhenjin_hub::{OpenError, OpenedEncoder};
-use zhenjin_model::encoder::{
-    EncoderConfig, EncoderFile, EncoderPooling, EncoderRunner, EncoderTextError, normalise,
-};
-use zhenjin_model::{LoadOptions, MemoryEstimate, ModelError};
+use zhenjin_hub::{OpenError, OpenedEmbedder};
+use zhenjin_model::embedder::{EmbedderRunner, EmbedderShape, EmbedderTextError};
+use zhenjin_model::encoder::{EncoderPooling, normalise};
+use zhenjin_model::{LoadOptions, MemoryEstimate, ModelError, PAGE_TOKENS};
 use zhenjin_tensor::{KvDtype, ThreadTeam};
 use zhenjin_tokenizer::{LimitedEncoding, TextEncoder, TokenizerError};
 
@@ -32,7 +31,7 @@ pub enum EmbedInput {
 pub enum EmbedError {
     /// A text that the model cannot read, or of which it makes nothing.
     #[error(transparent)]
-    Text(#[from] EncoderTextError),
+    Text(#[from] EmbedderTextError),
     /// A text that the tokenizer cannot read.
     #[error("text {text}: {error}")]
     Tokenizer {
@@ -62,7 +61,7 @@ pub enum EmbedError {
     Model(#[from] ModelError),
 }
 
-/// Why an encoder is not loaded.
+/// Why an embedder is not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbedderError {
     /// Its files.
@@ -128,72 +127,79 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// One loaded encoder.
+/// One loaded embedder.
 #[derive(Debug)]
 pub struct Embedder {
-    config: EncoderConfig,
+    /// Its context length is the most tokens of a text, by the files and by the memory.
+    shape: EmbedderShape,
     tokenizer: TextEncoder,
     pooling: EncoderPooling,
-    max_tokens: usize,
     lowercases: bool,
     pools_prompts: bool,
     prompts: BTreeMap<String, String>,
     kept_dimensions: Option<usize>,
     warnings: Vec<String>,
     turns: Turns,
-    runner: Mutex<EncoderRunner>,
+    runner: Mutex<EmbedderRunner>,
     team: Arc<ThreadTeam>,
 }
 
 impl Embedder {
-    /// Whether there is an encoder at this path.
+    /// Whether there is an embedder at this path.
     pub fn is_at(path: &Path) -> bool {
-        EncoderFile::is_at(path)
+        zhenjin_hub::is_embedder(path)
     }
 
-    /// The memory that an opened encoder takes on so many threads.
-    pub fn memory_estimate(opened: &OpenedEncoder, threads: usize) -> MemoryEstimate {
-        let config = opened.file.config();
+    /// The memory that an opened embedder takes on so many threads. What a text of more tokens than a pass of several has takes beyond such a
+    /// pass is counted as pages: where there is less memory, shorter texts are read.
+    ///
+    /// # Errors
+    /// What the files report.
+    pub fn memory_estimate(opened: &OpenedEmbedder, threads: usize) -> Result<MemoryEstimate, ModelError> {
+        let shape = opened.file.shape();
+        let bytes = |tokens: usize| shape.limited_to(tokens).workspace_bytes(PASS_ROWS, threads) as u64;
         let of_layers = opened.pooling.as_ref().map_or(0, EncoderPooling::weight_bytes);
-        MemoryEstimate {
-            weights: opened.file.weight_bytes() + of_layers,
-            tokenizer: config.vocabulary_size as u64 * TOKENIZER_BYTES_PER_TOKEN,
-            workspace: EncoderRunner::workspace_bytes(config, PASS_ROWS, threads) as u64,
-            page: 0,
+        let (workspace, longest) = (bytes(PASS_ROWS), bytes(opened.max_tokens));
+        let pages = opened.max_tokens.div_ceil(PAGE_TOKENS).max(1) as u64;
+        Ok(MemoryEstimate {
+            weights: opened.file.weight_bytes()?.saturating_add(of_layers),
+            tokenizer: shape.vocabulary_size as u64 * TOKENIZER_BYTES_PER_TOKEN,
+            workspace,
+            page: longest.saturating_sub(workspace).div_ceil(pages),
             kv_dtype: KvDtype::F32,
             context: opened.max_tokens,
             max_batch: 1,
             draft: None,
-        }
+        })
     }
 
-    /// Refuses an encoder whose files say less than vectors need. Its weights are not loaded.
+    /// Refuses an embedder whose files say less than vectors need. Its weights are not loaded.
     ///
     /// # Errors
     /// [`EmbedderError`] with the file and the place in it, and [`EmbedderError::NoPooling`].
     pub fn check(path: &Path) -> Result<(), EmbedderError> {
-        let opened = zhenjin_hub::open_encoder(path)?;
+        let opened = zhenjin_hub::open_embedder(path)?;
         opened.pooling.map(drop).ok_or(EmbedderError::NoPooling)
     }
 
-    /// Loads the encoder in `folder`. `pooling` takes the place of what the folder says.
+    /// Loads the embedder at `path`. `pooling` takes the place of what its files say.
     ///
     /// # Errors
     /// [`EmbedderError`] with the file and the place in it.
     pub fn load(
-        folder: &Path,
+        path: &Path,
         pooling: Option<EncoderPooling>,
         options: &LoadOptions,
     ) -> Result<Embedder, EmbedderError> {
-        Embedder::from_opened(zhenjin_hub::open_encoder(folder)?, pooling, options)
+        Embedder::from_opened(zhenjin_hub::open_embedder(path)?, pooling, options)
     }
 
     pub(crate) fn from_opened(
-        opened: OpenedEncoder,
+        opened: OpenedEmbedder,
         pooling: Option<EncoderPooling>,
         options: &LoadOptions,
     ) -> Result<Embedder, EmbedderError> {
-        let OpenedEncoder {
+        let OpenedEmbedder {
             file,
             tokenizer,
             max_tokens,
@@ -205,28 +211,25 @@ impl Embedder {
             ..
         } = opened;
         let pooling = pooling.or(opened.pooling).ok_or(EmbedderError::NoPooling)?;
-        let runner = EncoderRunner::load(&file, options, PASS_ROWS)?;
-        let config = file.config().clone();
-        let runner = Mutex::new(runner);
+        let runner = EmbedderRunner::load(&file, options, PASS_ROWS, max_tokens)?;
         Ok(Embedder {
-            config,
+            shape: runner.shape(),
             tokenizer,
             pooling,
-            max_tokens,
             lowercases,
             pools_prompts,
             prompts,
             kept_dimensions,
             warnings,
             turns: Turns::default(),
-            runner,
+            runner: Mutex::new(runner),
             team: Arc::clone(&options.team),
         })
     }
 
     /// The most tokens of a text, special ones included.
     pub fn max_tokens(&self) -> usize {
-        self.max_tokens
+        self.shape.context_length
     }
 
     /// Width of a vector where nobody asks for another one: the whole width, unless the model's makers say how many values are kept.
@@ -237,7 +240,7 @@ impl Embedder {
 
     /// Width of a whole vector.
     fn width(&self) -> usize {
-        self.pooling.width(self.config.hidden_size)
+        self.pooling.width(self.shape.hidden_size)
     }
 
     /// Beginnings of texts that the makers name.
@@ -277,19 +280,19 @@ impl Embedder {
                     let tokens = self.tokens_of(text, format!("{prompt}{words}"), is_cancelled);
                     // The first input that cannot be read is named, whatever is wrong with it.
                     tokens.or_else(|error| {
-                        EncoderRunner::check(&self.config, &all, Some(self.max_tokens))?;
+                        self.shape.check(&all)?;
                         Err(error)
                     })?
                 }
             };
-            let is_too_long = tokens.len() > self.limit();
+            let is_too_long = tokens.len() > self.max_tokens();
             all.push(tokens);
             // It is said before another text takes time.
             if is_too_long {
                 break;
             }
         }
-        EncoderRunner::check(&self.config, &all, Some(self.max_tokens))?;
+        self.shape.check(&all)?;
         Ok(all)
     }
 
@@ -301,18 +304,13 @@ impl Embedder {
         is_cancelled: &AtomicBool,
     ) -> Result<Vec<u32>, EmbedError> {
         let words = if self.lowercases { words.to_lowercase() } else { words };
-        let limit = self.limit();
+        let limit = self.max_tokens();
         match self.tokenizer.encode_at_most(&words, limit, is_cancelled) {
             Ok(LimitedEncoding::Ids(tokens)) => Ok(tokens),
-            Ok(LimitedEncoding::BeyondLimit) => Err(EncoderTextError::FarTooLong { text, limit }.into()),
+            Ok(LimitedEncoding::BeyondLimit) => Err(EmbedderTextError::FarTooLong { text, limit }.into()),
             Ok(LimitedEncoding::Cancelled) => Err(EmbedError::Cancelled),
             Err(error) => Err(EmbedError::Tokenizer { text, error }),
         }
-    }
-
-    /// The most tokens of a text, by the folder and by the model.
-    fn limit(&self) -> usize {
-        self.max_tokens.min(self.config.context_length())
     }
 
     /// Refuses a number of dimensions that no vector of the model has.
@@ -341,7 +339,7 @@ impl Embedder {
         is_cancelled: &AtomicBool,
     ) -> Result<Vec<Vec<f32>>, EmbedError> {
         self.check_dimensions(dimensions)?;
-        EncoderRunner::check(&self.config, texts, Some(self.max_tokens))?;
+        self.shape.check(texts)?;
         let mut vectors = Vec::with_capacity(texts.len());
         while vectors.len() < texts.len() {
             // Another request that waits has its pass before this one's next.
@@ -371,8 +369,8 @@ impl Embedder {
 /// The error of a pass whose first text has the number `first`.
 fn of_pass(error: ModelError, first: usize) -> EmbedError {
     match error {
-        ModelError::EncoderText(EncoderTextError::NotFinite { text }) => {
-            EncoderTextError::NotFinite { text: text + first }.into()
+        ModelError::EmbedderText(EmbedderTextError::NotFinite { text }) => {
+            EmbedderTextError::NotFinite { text: text + first }.into()
         }
         error => error.into(),
     }

@@ -46,6 +46,7 @@ pub use zhenjin_conversation::{
     Message, REQUEST_VARIABLES, Role, ThinkingSupport, ThinkingWish, Tool, ToolCall, takes_tools, thinks,
 };
 pub use zhenjin_engine::{CacheSalt, EngineObserver, EngineStats, StepReport, Timings, Usage};
-pub use zhenjin_model::encoder::{EncoderPooling, EncoderTextError, PoolingMode};
+pub use zhenjin_model::embedder::EmbedderTextError;
+pub use zhenjin_model::encoder::{EncoderPooling, PoolingMode};
 pub use zhenjin_model::{MemoryEstimate, MemoryPlan};
 pub use zhenjin_tokenizer::{ControlText, Specials};

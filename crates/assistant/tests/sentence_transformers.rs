@@ -92,7 +92,7 @@ fn vectors_are_those_of_sentence_transformers() {
             let most = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(most <= TOLERANCE, "{}: {found:?} instead of {expected:?}", case.name);
         }
-        let opened = zhenjin_hub::open_encoder(folder.path()).expect("it was opened before");
+        let opened = zhenjin_hub::open_embedder(folder.path()).expect("it was opened before");
         assert_eq!(opened.warnings, Vec::<String>::new(), "{}", case.name);
     }
 }
@@ -212,7 +212,7 @@ fn of_each_vector_as_many_values_are_kept_as_the_makers_say() {
     for (short, whole) in golden.vectors(folder.path()).expect("vectors").iter().zip(&whole) {
         assert_eq!(short[..], whole[..5]);
     }
-    assert!(zhenjin_hub::open_encoder(folder.path()).expect("it opens").warnings.is_empty());
+    assert!(zhenjin_hub::open_embedder(folder.path()).expect("it opens").warnings.is_empty());
     // Whoever asks for another number gets it.
     let team = Arc::new(ThreadTeam::new(1).expect("no thread"));
     let options = LoadOptions { simd: SimdLevel::detect(), team };
@@ -276,12 +276,12 @@ fn what_nothing_reads_is_said() {
     });
     let normalised = golden.write("normalised");
     change(normalised.path(), "2_Normalize/config.json", |settings| settings["a_new_setting"] = json!(1));
-    let warnings = zhenjin_hub::open_encoder(normalised.path()).expect("it opens").warnings;
+    let warnings = zhenjin_hub::open_embedder(normalised.path()).expect("it opens").warnings;
     assert!(warnings.len() == 1 && warnings[0].contains("2_Normalize"), "{warnings:?}");
     // Earlier versions of the library wrote no file for it.
     std::fs::remove_dir_all(normalised.path().join("2_Normalize")).expect("a folder");
-    assert!(zhenjin_hub::open_encoder(normalised.path()).expect("it opens").warnings.is_empty());
-    let opened = zhenjin_hub::open_encoder(folder.path()).expect("it opens");
+    assert!(zhenjin_hub::open_embedder(normalised.path()).expect("it opens").warnings.is_empty());
+    let opened = zhenjin_hub::open_embedder(folder.path()).expect("it opens");
     let said = |words: &str| opened.warnings.iter().filter(|warning| warning.contains(words)).count();
     assert_eq!((opened.warnings.len(), said("nothing reads the setting `a_new_setting`")), (5, 4));
     assert_eq!(said("the makers put the prompt `query` (\"the \") before texts"), 1, "{:?}", opened.warnings);

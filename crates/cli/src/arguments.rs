@@ -85,7 +85,7 @@ pub(crate) enum Command {
   zhenjin chat -p 'Name three primes.' --temperature 0
   cat notes.txt | zhenjin chat -p 'Summarise this:' --json")]
     Chat(ChatArguments),
-    /// Turn texts into vectors with an encoder: embeddings for search, clustering, comparison
+    /// Turn texts into vectors with an embedding model: embeddings for search, clustering, comparison
     #[command(after_help = crate::commands::embed::EXAMPLES)]
     Embed(crate::commands::embed::EmbedArguments),
     /// Measure a model's perplexity on a text (llama.cpp's method)

@@ -269,3 +269,22 @@ fn what_cannot_be_chosen_is_counted_and_named() {
         assert!(found == Some(1) && text.contains(expected), "{more:?}: {text}");
     }
 }
+
+/// Regression: that the program of a reward was started again was told while models learnt from it, and not here.
+#[test]
+fn how_often_the_program_of_a_reward_was_started_again_is_told() {
+    let place = Place::new();
+    let program = "import json, sys\nfor line in sys.stdin:\n    score = json.dumps(dict(id=json.loads(line)['id'], score=1))\n    print(score + chr(10) + score, flush=True)\n";
+    std::fs::write(place.path("twice.py"), program).expect("a file");
+    let reward = format!("process:\"python3 -u {}\"", place.text("twice.py"));
+    let (model, prompts) = (place.text("model"), place.text("prompts.jsonl"));
+    let limits = ["--max-tokens", "4", "--reward", &reward];
+    let best_of = place.judged("twice.jsonl", &[&limits[..], &["--n", "2", "--least", "0"]].concat());
+    let mut evaluate = place.program(&["evaluate", "rewards", &model, "--data", &prompts]);
+    evaluate.args(limits);
+    for mut program in [best_of, evaluate] {
+        let output = program.output().expect("the program");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains("note: the program of a reward was started again"), "{told}");
+    }
+}

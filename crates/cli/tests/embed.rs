@@ -192,12 +192,15 @@ fn a_fetched_encoder_is_listed_as_one_and_named_by_its_name() {
         (&listed["here"][0]["name"], &listed["here"][0]["embeds"]),
         (&"all-minilm:l6".into(), &true.into())
     );
-    assert!(run(&["models"]).1.contains("(an encoder: `zhenjin embed`)"));
-    assert!(run(&["inspect", "all-minilm:l6"]).1.starts_with("all-minilm:l6 · an encoder"));
+    assert!(run(&["models"]).1.contains("(an embedding model: `zhenjin embed`)"));
+    assert!(run(&["inspect", "all-minilm:l6"]).1.starts_with("all-minilm:l6 · an embedding model"));
     assert!(run(&["embed", "all-minilm:l6", "the cat"]).1.contains("embedding"));
-    for arguments in [&["chat", "all-minilm:l6", "--prompt", "a"][..], &["bench", "all-minilm:l6"]] {
+    for (arguments, words) in [
+        (&["chat", "all-minilm:l6", "--prompt", "a"][..], "is an embedding model"),
+        (&["bench", "all-minilm:l6"], "is an encoder"),
+    ] {
         let (code, _, stderr) = run(arguments);
-        assert!(code == Some(1) && stderr.contains("is an encoder"), "{arguments:?}: {code:?} {stderr}");
+        assert!(code == Some(1) && stderr.contains(words), "{arguments:?}: {code:?} {stderr}");
     }
     assert_eq!(run(&["rm", "all-minilm:l6"]).0, Some(0));
     assert!(!folder.exists());

@@ -64,7 +64,7 @@ fn a_draft_model_needs_the_same_tokens_and_changes_no_answer() {
             "has another tokenizer, so it would guess other tokens: token ",
         ),
         (&["serve", &model, "--draft", "poet"], "in the draft model's of "),
-        (&["serve", &model, "--draft", &encoder], "is an encoder, which writes no text"),
+        (&["serve", &model, "--draft", &encoder], "is an embedding model, which writes no text"),
         (&["serve", &encoder, "--draft", &model], "no model that it could draft for"),
         (&["serve", &model, "--draft", &of_nobody], "the model `nobody` is not served here"),
         (&["serve", &model, "--draft", &model, "--draft", &model], "has two draft models"),

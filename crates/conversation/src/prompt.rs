@@ -23,9 +23,11 @@ pub enum ToolStyle {
 }
 
 impl ToolStyle {
-    /// Finds out by rendering a conversation with a call.
+    /// Finds out by rendering a conversation with a call, or, where the template leaves calls out, by what it tells the model.
     pub fn of_template(template: &ChatTemplate) -> ToolStyle {
         const PROBE: &str = "zhenjin_probe";
+        // Not the name of the call: a template that shows tools and no calls writes none in the format of its tools.
+        const OFFERED: &str = "zhenjin_offer";
         if !template.supports_tools() {
             return ToolStyle::SystemMessage;
         }
@@ -35,7 +37,7 @@ impl ToolStyle {
             json!({"role": "assistant", "content": "", "tool_calls": [call]}),
         ];
         let parameters = json!({"type": "object", "properties": {"x": {"type": "integer"}}});
-        let function = json!({"name": PROBE, "description": "x", "parameters": parameters});
+        let function = json!({"name": OFFERED, "description": "x", "parameters": parameters});
         let tools = [json!({"type": "function", "function": function})];
         let input = RenderInput {
             messages: &messages,
@@ -43,8 +45,12 @@ impl ToolStyle {
             now: Some(OffsetDateTime::UNIX_EPOCH),
             ..RenderInput::default()
         };
-        let format =
-            template.render(&input).ok().and_then(|rendered| ToolFormat::of_rendering(&rendered.text, PROBE));
+        let rendered = template.render(&input).map(|rendered| rendered.text).unwrap_or_default();
+        let format = if rendered.contains(PROBE) {
+            ToolFormat::of_rendering(&rendered, PROBE)
+        } else {
+            ToolFormat::of_instructions(template)
+        };
         format.map_or(ToolStyle::Unknown, ToolStyle::Template)
     }
 
@@ -187,5 +193,31 @@ impl ConversationStyle {
             .encode_rendered(&rendered)
             .map_err(|error| ConversationError::invalid("messages", error.to_string()))?;
         Ok(Prompt { tokens, text: rendered.text, opens_thought })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn style(source: &str) -> ToolStyle {
+        let template = ChatTemplate::with_special_texts(source, "<s>", "</s>", Vec::new(), Vec::new());
+        ToolStyle::of_template(&template.expect("a template"))
+    }
+
+    /// Regression: a template that shows tools and leaves calls out was taken for one that writes them as Llama does, as its tools have
+    /// `parameters`.
+    #[test]
+    fn a_template_that_leaves_calls_out_is_known_by_what_it_tells_the_model() {
+        let granite = include_str!("../../tokenizer/tests/data/family_templates/granite3.jinja");
+        assert_eq!(style(granite), ToolStyle::Template(ToolFormat::JsonList));
+        let silent = "{{ tools | tojson }}{% for m in messages %}{{ m.content }}{% endfor %}";
+        assert_eq!(style(silent), ToolStyle::Unknown);
+        let gemma = include_str!("../../tokenizer/tests/data/family_templates/gemma3.jinja");
+        assert_eq!(style(gemma), ToolStyle::SystemMessage);
+        let llama = "{% for t in tools %}{{ t | tojson }}{% endfor %}{% for m in messages %}{{ m.content }}\
+            {% for c in m.tool_calls %}{\"name\": \"{{ c.function.name }}\", \"parameters\": \
+            {{ c.function.arguments | tojson }}}{% endfor %}{% endfor %}";
+        assert_eq!(style(llama), ToolStyle::Template(ToolFormat::LlamaJson));
     }
 }

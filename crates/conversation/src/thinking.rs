@@ -256,6 +256,21 @@ mod tests {
         assert_eq!(style(EFFORT_WORDS).markers.opening, "[THINK]");
     }
 
+    /// Granite's variable `thinking` is no field of a message.
+    #[test]
+    fn granite_is_told_to_think_by_a_variable() {
+        let granite = include_str!("../../tokenizer/tests/data/family_templates/granite3.jinja");
+        assert_eq!(style(granite).support(), ThinkingSupport::Switch);
+        assert_eq!(applied(granite, ThinkingWish::On), Ok(json!({"thinking": true})));
+        assert_eq!(applied(granite, ThinkingWish::Off), Ok(json!({"thinking": false})));
+        for plain in [
+            include_str!("../../tokenizer/tests/data/family_templates/gemma3.jinja"),
+            include_str!("../../tokenizer/tests/data/family_templates/olmo2.jinja"),
+        ] {
+            assert_eq!(style(plain).support(), ThinkingSupport::None);
+        }
+    }
+
     #[test]
     fn variables_that_no_template_reads_are_refused() {
         let checked = |variables: Value| {

@@ -3,6 +3,10 @@
 //! Nothing else knows the formats apart.
 
 use serde_json::Value;
+use zhenjin_tokenizer::ChatTemplate;
+
+/// Before a list of calls.
+const LIST_MARKER: &str = "<|tool_call|>";
 
 /// How a model writes a tool call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +15,8 @@ pub enum ToolFormat {
     Hermes,
     /// {"name": …, "parameters": {…}} as the whole answer: Llama 3.1 and later.
     LlamaJson,
+    /// `<|tool_call|>` [{"name": …, "arguments": {…}}, …]: Granite 3, Phi-4-mini.
+    JsonList,
 }
 
 /// Where a call begins in the text.
@@ -18,6 +24,8 @@ pub enum ToolFormat {
 pub enum CallBeginning {
     /// After this marker, anywhere.
     Marker(&'static str),
+    /// In a list after this marker, anywhere.
+    List(&'static str),
     /// With an object at the beginning of the answer, or after another call.
     ObjectFirst,
 }
@@ -27,6 +35,11 @@ impl ToolFormat {
     /// of those known here. The call must be the last place where the name stands.
     pub fn of_rendering(text: &str, name: &str) -> Option<ToolFormat> {
         let (before, after) = text.split_at(text.rfind(name)?);
+        let behind_marker = before.rfind(LIST_MARKER).map(|marker| &before[marker + LIST_MARKER.len()..]);
+        let in_list = behind_marker.is_some_and(|list| list.trim_start().starts_with(['[', '{']));
+        if in_list && after.contains("\"arguments\"") {
+            return Some(ToolFormat::JsonList);
+        }
         if let Some(marker) = before.rfind("<tool_call>") {
             let object = before[marker + "<tool_call>".len()..].trim_start();
             // Other formats put something else than JSON between the same markers.
@@ -36,11 +49,18 @@ impl ToolFormat {
         (before.ends_with('"') && after.contains("\"parameters\"")).then_some(ToolFormat::LlamaJson)
     }
 
+    /// The format that a template tells the model to write calls in, where it writes none itself, as Granite's; `None` if it is none of those
+    /// known here.
+    pub fn of_instructions(template: &ChatTemplate) -> Option<ToolFormat> {
+        template.mentions(LIST_MARKER).then_some(ToolFormat::JsonList)
+    }
+
     /// How a call begins.
     pub fn beginning(self) -> CallBeginning {
         match self {
             ToolFormat::Hermes => CallBeginning::Marker("<tool_call>"),
             ToolFormat::LlamaJson => CallBeginning::ObjectFirst,
+            ToolFormat::JsonList => CallBeginning::List(LIST_MARKER),
         }
     }
 
@@ -48,7 +68,7 @@ impl ToolFormat {
     pub fn end_marker(self) -> Option<&'static str> {
         match self {
             ToolFormat::Hermes => Some("</tool_call>"),
-            ToolFormat::LlamaJson => None,
+            ToolFormat::LlamaJson | ToolFormat::JsonList => None,
         }
     }
 
@@ -65,6 +85,11 @@ impl ToolFormat {
                 before_arguments: format!("{{\"name\": {name}, \"parameters\": "),
                 after_arguments: "}",
                 between_calls: "; ",
+            },
+            ToolFormat::JsonList => CallTexts {
+                before_arguments: format!("{{\"name\": {name}, \"arguments\": "),
+                after_arguments: "}",
+                between_calls: ", ",
             },
         }
     }
@@ -98,5 +123,8 @@ mod tests {
         let xml = "<tool_call>\n<function=probe>\n</function>\n</tool_call>";
         assert_eq!(ToolFormat::of_rendering(xml, "probe"), None);
         assert_eq!(ToolFormat::of_rendering("nothing", "probe"), None);
+        let list =
+            "<|end_of_role|><|tool_call|>[\n    {\"name\": \"probe\", \"arguments\": {}}]<|end_of_text|>";
+        assert_eq!(ToolFormat::of_rendering(list, "probe"), Some(ToolFormat::JsonList));
     }
 }

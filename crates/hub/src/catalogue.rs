@@ -36,7 +36,7 @@ pub struct CatalogueEntry {
     pub context_length: usize,
     /// What to expect of it.
     pub good_for: GoodFor,
-    /// It is an encoder: it makes embeddings and writes no text.
+    /// It makes embeddings and writes no text.
     #[serde(default, skip_serializing_if = "is_false")]
     pub embeds: bool,
     /// The maker's advice for sampling.

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use zhenjin_model::families::Family;
 use zhenjin_model::write::{
     FileRows, FloatType, FolderFile, MetadataValue, Quantisation, WrittenFile, WrittenGguf, write_gguf,
     write_hugging_face,
@@ -11,6 +12,7 @@ use zhenjin_model::write::{
 use zhenjin_model::{AdapterMerge, HuggingFaceFiles, MergedRows, ModelError, TensorSource};
 use zhenjin_tokenizer::{GgufVocabulary, MAX_TEMPLATE_BYTES, MAX_TOKENIZER_JSON_BYTES, TokenizerError};
 
+use crate::embedder::{ADD_EOS, is_embedder, open_embedder};
 use crate::open::{MAX_GENERATION_CONFIG_BYTES, read, read_config, read_vocabulary, tool_use_template};
 use crate::{OpenError, OpenedModel};
 
@@ -64,8 +66,12 @@ pub fn export_hugging_face(
         Some(files) => copied_files(model, files)?,
         None => files_of_gguf(model)?,
     };
-    let settings =
-        [("bos_token_id", json!(model.tokenizer.bos())), ("eos_token_id", json!(ends_of_turn(model)))];
+    // Where these are left out, transformers takes those of the class, which may be beyond the vocabulary.
+    let settings = [
+        ("bos_token_id", json!(model.tokenizer.bos())),
+        ("eos_token_id", json!(ends_of_turn(model))),
+        ("pad_token_id", json!(model.file.padding_token())),
+    ];
     let config = model.file.config();
     let rows = FileRows(&model.file);
     Ok(match adapter {
@@ -89,12 +95,21 @@ pub fn export_gguf(
 ) -> Result<WrittenGguf, ExportError> {
     require_floats_without(model, adapter)?;
     let metadata = match (model.file.hugging_face(), model.file.gguf()) {
-        (Some(files), _) => metadata_of_folder(model, files)?,
+        (Some(files), _) => {
+            let mut metadata = metadata_of_folder(model, files)?;
+            for (key, value) in metadata_of_embedder(model, &files.folder)? {
+                metadata.retain(|(known, _)| *known != key);
+                metadata.push((key, value));
+            }
+            metadata
+        }
         (None, Some(gguf)) => {
             let passed_on = |key: &str| {
                 key.starts_with("tokenizer.")
                     || key.starts_with("general.sampling.")
                     || ["general.type", "general.name", "general.license"].contains(&key)
+                    // How a model that makes vectors does so.
+                    || key.ends_with(".pooling_type")
             };
             gguf.spelled()
                 .filter(|(key, ..)| passed_on(key))
@@ -272,6 +287,72 @@ fn json_file(name: &str, value: &Value) -> FolderFile {
     folder_file(Some(name), format!("{value:#}\n").into_bytes())
 }
 
+/// What a GGUF file says of a folder whose model makes vectors: how hidden states are pooled, and which token ends a text. Nothing for a model
+/// that writes.
+fn metadata_of_embedder(
+    model: &OpenedModel,
+    folder: &Path,
+) -> Result<Vec<(String, MetadataValue)>, ExportError> {
+    if !is_embedder(folder) {
+        return Ok(Vec::new());
+    }
+    let unwritable = |reason: &str| {
+        let reason = format!("its model makes vectors, and a GGUF file cannot say {reason}");
+        ExportError::Model(ModelError::Unwritable { file: folder.to_owned(), reason })
+    };
+    let opened = open_embedder(folder)?;
+    let Some(pooling) = opened.pooling else { return Ok(Vec::new()) };
+    let number = match pooling.modes[..] {
+        [mode] => mode.gguf_number().and_then(|number| u32::try_from(number).ok()),
+        _ => None,
+    };
+    let number = number.ok_or_else(|| unwritable("how their hidden states are pooled"))?;
+    if !pooling.dense.is_empty() || !pooling.normalise {
+        return Err(unwritable(
+            "that there is a layer behind the pooling, or that they are not of unit length",
+        ));
+    }
+    let architecture = model.file.config().architecture.as_str();
+    let architecture =
+        Family::of_model_type(architecture).map_or(architecture, |family| family.gguf_architecture);
+    let mut metadata = vec![(format!("{architecture}.pooling_type"), MetadataValue::u32(number))];
+    let tokenizer_error = |error| ExportError::Tokenizer { path: folder.to_owned(), error };
+    let around = opened.tokenizer.encode("").map_err(tokenizer_error)?;
+    let begins = model.tokenizer.bos().filter(|_| model.tokenizer.adds_bos());
+    let behind = around.strip_prefix(begins.as_slice()).unwrap_or(&around);
+    match behind {
+        [] => metadata.push((ADD_EOS.to_owned(), MetadataValue::bool(false))),
+        [last] => {
+            metadata.push((ADD_EOS.to_owned(), MetadataValue::bool(true)));
+            metadata.push(("tokenizer.ggml.eos_token_id".to_owned(), MetadataValue::u32(*last)));
+        }
+        _ => return Err(unwritable("that a text ends with several tokens")),
+    }
+    Ok(metadata)
+}
+
+/// How texts are put together: byte-level vocabularies have merges, SentencePiece's have scores.
+fn merges_or_scores(vocabulary: &GgufVocabulary) -> (&'static str, MetadataValue) {
+    match vocabulary.scores.is_empty() {
+        true => ("ggml.merges", MetadataValue::strings(&vocabulary.merges)),
+        false => ("ggml.scores", MetadataValue::f32s(&vocabulary.scores)),
+    }
+}
+
+/// The vocabulary without added tokens beyond the model's rows, which a GGUF file has no place for; what is left out is told.
+fn without_tokens_beyond(vocabulary: GgufVocabulary, rows: usize, path: &Path) -> GgufVocabulary {
+    let beyond = vocabulary.tokens.get(rows..).unwrap_or_default().to_vec();
+    let limited = vocabulary.limited_to(rows);
+    if !beyond.is_empty() && limited.tokens.len() == rows {
+        tracing::warn!(
+            path = %path.display(),
+            tokens = ?beyond,
+            "added tokens for which the model has no rows are left out of the GGUF file"
+        );
+    }
+    limited
+}
+
 /// What a GGUF file says beside the model's own settings: name, tokenizer, template, sampling advice.
 fn metadata_of_folder(
     model: &OpenedModel,
@@ -282,9 +363,10 @@ fn metadata_of_folder(
     };
     let config = read_config(files)?;
     let rows = model.file.config().vocabulary_size;
-    let vocabulary =
-        GgufVocabulary::from_tokenizer_json(&read(tokenizer_path, MAX_TOKENIZER_JSON_BYTES)?, Some(&config))
-            .map_err(|error| ExportError::Tokenizer { path: tokenizer_path.clone(), error })?;
+    let tokenizer_json = read(tokenizer_path, MAX_TOKENIZER_JSON_BYTES)?;
+    let vocabulary = GgufVocabulary::from_tokenizer_json(&tokenizer_json, Some(&config))
+        .map_err(|error| ExportError::Tokenizer { path: tokenizer_path.clone(), error })?;
+    let vocabulary = without_tokens_beyond(vocabulary, rows, tokenizer_path);
     if vocabulary.tokens.len() > rows {
         return Err(ExportError::Model(ModelError::Unwritable {
             file: tokenizer_path.clone(),
@@ -305,11 +387,16 @@ fn metadata_of_folder(
     set("ggml.pre", MetadataValue::string(vocabulary.pre.as_deref().unwrap_or_default()));
     set("ggml.tokens", MetadataValue::strings(&vocabulary.tokens));
     set("ggml.token_type", MetadataValue::i32s(&vocabulary.token_types));
-    set("ggml.merges", MetadataValue::strings(&vocabulary.merges));
+    let (key, value) = merges_or_scores(&vocabulary);
+    set(key, value);
+    if let Some(adds_space) = vocabulary.add_space_prefix {
+        set("ggml.add_space_prefix", MetadataValue::bool(adds_space));
+    }
     for (key, id) in [
         ("ggml.bos_token_id", vocabulary.bos),
         ("ggml.eos_token_id", vocabulary.eos),
         ("ggml.eot_token_id", vocabulary.end_of_turn),
+        ("ggml.unknown_token_id", vocabulary.unknown),
     ] {
         if let Some(id) = id {
             set(key, MetadataValue::u32(id));

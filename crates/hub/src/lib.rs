@@ -4,7 +4,8 @@
 //! * [`pull`]: fetches a model from the first source that has it, checks it, and puts it into the store in one step.
 //! * [`ModelStore`]: what is on this machine; a local path is accepted wherever a name is.
 //! * [`open`]: a model's file, tokenizer, chat template and generation settings.
-//! * [`open_encoder`]: an encoder with its tokenizer and the way to make vectors with it.
+//! * [`open_embedder`]: a model that makes vectors of texts, with its tokenizer and the way to make them; [`is_embedder`] tells such models from
+//!   those that write.
 //! * [`export_hugging_face`], [`export_gguf`]: an opened model written anew, in the other format or quantised.
 //!
 //! This crate does not know inference, conversations, the terminal, or the environment: callers pass endpoints, tokens and
@@ -13,7 +14,7 @@
 #![warn(missing_docs)]
 
 mod catalogue;
-mod encoder;
+mod embedder;
 mod errors;
 mod export;
 mod lock;
@@ -25,7 +26,7 @@ mod sources;
 mod store;
 
 pub use catalogue::{Catalogue, CatalogueEntry, CatalogueFile, CatalogueSource, GoodFor, Licence};
-pub use encoder::{OpenedEncoder, open_encoder};
+pub use embedder::{OpenedEmbedder, is_embedder, open_embedder};
 pub use errors::{ModelStoreError, OpenError};
 pub use export::{ExportError, export_gguf, export_hugging_face, tokenizer_files};
 pub use open::{GenerationDefaults, OpenedModel, open, tokenizer_of_folder};

@@ -177,7 +177,7 @@ fn open_files(path: &Path) -> Result<OpenedModel, OpenError> {
 }
 
 /// What a file leaves open about how texts are split into words before they become tokens.
-fn warning_of(gguf: &Gguf<Mapping>) -> Option<String> {
+pub(crate) fn warning_of(gguf: &Gguf<Mapping>) -> Option<String> {
     let byte_level = matches!(gguf.string("tokenizer.ggml.model"), Ok(Some("gpt2")));
     let reason = match gguf.string("tokenizer.ggml.pre") {
         Ok(None) => "has no tokenizer.ggml.pre",

@@ -1,10 +1,11 @@
-//! What the library sentence-transformers writes into an encoder's folder beside the model: how vectors are made from hidden states, how long a
+//! What the library sentence-transformers writes into a folder beside the model: how vectors are made from hidden states, how long a
 //! text may be, and which beginnings of texts the makers name. What changes vectors is honoured or refused by name; what nothing reads is said.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
+use zhenjin_model::embedder::EmbedderFile;
 use zhenjin_model::encoder::{Activation, Dense, DenseShape, EncoderFile, EncoderPooling, PoolingMode};
 use zhenjin_tokenizer::{BertSettings, TokenizerClass};
 
@@ -110,7 +111,7 @@ pub(crate) struct FolderSettings {
 /// # Errors
 /// [`OpenError`] naming the file and the setting that is wrong or not supported.
 pub(crate) fn folder_settings(
-    file: &EncoderFile,
+    file: &EmbedderFile,
     warnings: &mut Vec<String>,
 ) -> Result<FolderSettings, OpenError> {
     let folder = file.path();
@@ -140,12 +141,19 @@ pub(crate) fn folder_settings(
     };
     let lowercases = settings.switch("do_lower_case")?.unwrap_or(false);
     let prompts = Document::read(folder.join(PROMPTS))?.unwrap_or_default();
-    let hidden_size = file.config().hidden_size;
+    let hidden_size = file.shape().hidden_size;
     let width = pooling.as_ref().map_or(hidden_size, |pooling| pooling.width(hidden_size));
     let kept_dimensions = prompts.kept_dimensions(width)?;
     prompts.list_unread(&PROMPTS_KNOWN, warnings);
     let prompts = prompts.prompts(warnings)?;
     Ok(FolderSettings { pooling, pools_prompts, max_tokens, lowercases, prompts, kept_dimensions })
+}
+
+/// Whether a folder's list of modules says that hidden states are pooled. False where it cannot be read.
+pub(crate) fn has_pooling(folder: &Path) -> bool {
+    let modules = Document::read(folder.join(MODULES)).ok().flatten();
+    let modules = modules.as_ref().and_then(|modules| modules.value.as_array());
+    modules.is_some_and(|modules| modules.iter().any(|module| module_name(module) == "Pooling"))
 }
 
 /// The class that transformers makes the tokenizer in `folder` with, for a model of the type `model_type`, and its settings: the one that
@@ -192,7 +200,7 @@ pub(crate) fn tokenizer_class(folder: &Path, model_type: &str) -> Result<Tokeniz
 /// Reading modules.json and the folders that it names.
 struct Modules<'a> {
     modules: &'a Document,
-    file: &'a EncoderFile,
+    file: &'a EmbedderFile,
     pools_prompts: bool,
     warnings: &'a mut Vec<String>,
 }
@@ -219,7 +227,7 @@ impl Modules<'_> {
                 }
                 (1, "Pooling", none) => *none = Some(self.pooling_at(path)?),
                 (_, "Dense", Some(pooling)) if !pooling.normalise => {
-                    let inputs = pooling.width(self.file.config().hidden_size);
+                    let inputs = pooling.width(self.file.shape().hidden_size);
                     pooling.dense.push(self.dense_at(path, inputs)?);
                 }
                 (_, "Normalize", Some(pooling)) => {
@@ -269,7 +277,7 @@ impl Modules<'_> {
     fn pooling_at(&mut self, path: &str) -> Result<EncoderPooling, OpenError> {
         let config = self.configuration(path, "how hidden states become one vector")?;
         let modes = config.pooling_modes()?;
-        let hidden_size = self.file.config().hidden_size;
+        let hidden_size = self.file.shape().hidden_size;
         for name in POOLING_WIDTHS {
             config.expect_width(name, hidden_size, "the model's width")?;
         }

@@ -203,7 +203,7 @@ fn what_cannot_be_written_is_refused() {
     // More tokens than rows: no model could have answered with them.
     let mut padded = vocabulary().padded_to(300);
     padded.token_types.resize(262, 1);
-    padded.token_types.resize(300, 4);
+    padded.token_types.resize(300, 1);
     let (tokenizer, _) = padded.to_tokenizer_json().unwrap();
     fs::write(path("source").join("tokenizer.json"), tokenizer.to_string()).unwrap();
     let larger = open(&path("source")).unwrap();
@@ -217,4 +217,23 @@ fn what_cannot_be_written_is_refused() {
     let error = export_gguf(&lowercase, None, &path("lowercase.gguf"), F32).unwrap_err().to_string();
     assert!(error.contains("tokenizer.json") && error.contains("Lowercase"), "{error}");
     assert!(!path("lowercase.gguf").exists() && !path("larger.gguf").exists());
+}
+
+/// Regression: a folder that named no padding token got that of the class in transformers, which may be beyond the vocabulary.
+#[test]
+fn a_written_folder_names_its_padding_token_or_that_there_is_none() {
+    let temporary = tempfile::tempdir().unwrap();
+    let source = temporary.path().join("source");
+    write_tiny_model(&source, FloatType::F32);
+    let config = |folder: &Path| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap()
+    };
+    for (name, padding) in [("none", serde_json::Value::Null), ("one", 7.into())] {
+        let mut json = config(&source);
+        json["pad_token_id"] = padding.clone();
+        fs::write(source.join("config.json"), json.to_string()).unwrap();
+        let out = temporary.path().join(name);
+        export_hugging_face(&open(&source).unwrap(), None, &out, FloatType::F32).unwrap();
+        assert_eq!(config(&out).get("pad_token_id"), Some(&padding), "{name}");
+    }
 }

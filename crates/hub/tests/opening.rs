@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use zhenjin_hub::{export_gguf, open, open_encoder};
+use zhenjin_hub::{export_gguf, open, open_embedder};
 use zhenjin_model::write::{FloatType, Quantisation};
 
 use crate::tiny_encoder::{ENCODER_WIDTH, write_tiny_encoder};
@@ -120,7 +120,7 @@ fn an_encoder_has_at_most_sixteen_layers_behind_its_pooling() {
         let mut modules = vec![module("Transformer", ""), module("Pooling", "1_Pooling")];
         modules.resize(modules.len() + count, module("Dense", "2_Dense"));
         fs::write(folder.join("modules.json"), Value::from(modules).to_string()).unwrap();
-        open_encoder(&folder).map(|opened| opened.pooling.unwrap().dense.len())
+        open_embedder(&folder).map(|opened| opened.pooling.unwrap().dense.len())
     };
     assert_eq!(layers(16).unwrap(), 16);
     for count in [17, 10_000] {

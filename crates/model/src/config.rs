@@ -4,13 +4,20 @@ mod checks;
 pub(crate) mod fields;
 mod from_gguf;
 mod from_json;
+mod layers_from_json;
+mod multipliers;
 mod rope_from_json;
+mod settings_of_json;
 mod shapes;
 
-pub(crate) use from_gguf::ROPE_DIVISORS;
+pub(crate) use from_gguf::{ROPE_DIVISORS, ROPE_LONG_FACTORS, ROPE_SHORT_FACTORS};
+pub(crate) use multipliers::gemma_in_gguf;
 pub use from_gguf::from_gguf;
 pub use from_json::{MAX_CONFIG_BYTES, ModelClass, from_json, from_json_as};
 
+use zhenjin_tensor::GateActivation;
+
+use crate::families::Family;
 use crate::tensor_source::{LayerWeightName, WeightName};
 
 /// A configuration, and what its file said that nothing here reads.
@@ -47,12 +54,18 @@ pub struct ModelConfig {
     pub head_dim: usize,
     /// Rotary position embedding.
     pub rope: RopeConfig,
+    /// That of the layers with a window, where it is another (Gemma 3); of the same `rotary_dim` and `layout`.
+    pub windowed_rope: Option<RopeConfig>,
     /// Layers whose queries and keys are not rotated, ascending (SmolLM3); empty where all are.
     pub unrotated_layers: Vec<usize>,
     /// Layers that see only the most recent positions, if the model has such layers.
     pub sliding_window: Option<SlidingWindow>,
     /// ε under the root of every RMSNorm.
     pub rms_norm_epsilon: f32,
+    /// Where a layer's norms stand.
+    pub norms: NormPlacement,
+    /// The files hold the weights of all norms less 1 (Hugging Face folders of Gemma; their GGUF files do not).
+    pub norms_less_one: bool,
     /// The head shares its matrix with the embedding.
     pub tied_embeddings: bool,
     /// The q, k and v projections have biases (Qwen2).
@@ -61,8 +74,12 @@ pub struct ModelConfig {
     pub attention_output_bias: bool,
     /// The gate, up and down projections have biases (Llama with `mlp_bias`).
     pub feed_forward_bias: bool,
-    /// Queries and keys are normalised per head before RoPE (Qwen3).
-    pub qk_norm: bool,
+    /// How queries and keys are normalised before RoPE.
+    pub qk_norm: QueryKeyNorm,
+    /// What the gate of a feed-forward network goes through.
+    pub activation: GateActivation,
+    /// Constant factors in the forward pass.
+    pub multipliers: Multipliers,
     /// Layers whose feed-forward network is a mixture of experts, if the model has such layers.
     pub experts: Option<ExpertsConfig>,
 }
@@ -123,7 +140,72 @@ impl ModelConfig {
 
     /// The number of most recent positions (its own included) that `layer` sees, or `None` when it sees all.
     pub fn window(&self, layer: usize) -> Option<usize> {
-        self.sliding_window.filter(|window| layer >= window.first_layer).map(|window| window.positions)
+        let window = self.sliding_window.as_ref()?;
+        window.layers.binary_search(&layer).is_ok().then_some(window.positions)
+    }
+
+    /// Which table of rotary frequencies `layer` uses, of those that [`rope::tables`](crate::rope::tables) makes: 1 for a layer with a
+    /// window where such layers have one of their own, else 0.
+    pub fn rope_table(&self, layer: usize) -> usize {
+        usize::from(self.windowed_rope.is_some() && self.window(layer).is_some())
+    }
+
+    /// Whether the model's files, of either format, have one tensor for the q, k and v projections of a layer and one for gate and up (Phi-3).
+    pub fn is_fused(&self) -> bool {
+        Family::of_architecture(&self.architecture).is_some_and(|family| family.fused)
+    }
+}
+
+/// Where a layer's norms stand: before attention and the feed-forward network, or behind them, before what they add is added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormPlacement {
+    /// Before (Llama).
+    Before,
+    /// Behind (OLMo 2).
+    After,
+    /// Both (Gemma 3).
+    BeforeAndAfter,
+}
+
+impl NormPlacement {
+    /// Whether there are norms before attention and the feed-forward network.
+    pub fn before(self) -> bool {
+        self != NormPlacement::After
+    }
+
+    /// Whether there are norms behind attention and the feed-forward network.
+    pub fn after(self) -> bool {
+        self != NormPlacement::Before
+    }
+}
+
+/// How queries and keys are normalised before they are rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryKeyNorm {
+    /// They are not.
+    Never,
+    /// Each head for itself, with weights of `[head_dim]` (Qwen3, Gemma 3).
+    Heads,
+    /// All heads as one row, with weights of `[heads · head_dim]` and `[kv_heads · head_dim]` (OLMo 2).
+    Whole,
+}
+
+/// Constant factors in the forward pass. One of exactly 1 computes nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Multipliers {
+    /// Of the embedded tokens.
+    pub embedding: f32,
+    /// Of what attention and the feed-forward network add, behind their norms after.
+    pub residual: f32,
+    /// Of the scores of attention; `None` is `1 / √head_dim`.
+    pub attention: Option<f64>,
+    /// Of the logits.
+    pub logits: f32,
+}
+
+impl Default for Multipliers {
+    fn default() -> Multipliers {
+        Multipliers { embedding: 1.0, residual: 1.0, attention: None, logits: 1.0 }
     }
 }
 
@@ -134,12 +216,20 @@ pub(crate) fn last_of_every(interval: usize, layers: usize) -> Vec<usize> {
 }
 
 /// Which layers see only the most recent positions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlidingWindow {
     /// Number of positions seen, the query's own included.
     pub positions: usize,
-    /// Layers before this one see everything (`max_window_layers` of Qwen2; 0 for Mistral).
-    pub first_layer: usize,
+    /// The layers that see no more, ascending; the others see everything.
+    pub layers: Vec<usize>,
+}
+
+impl SlidingWindow {
+    /// A window in layer `first` and all behind it, of `layers` layers.
+    pub fn from_layer(positions: usize, first: usize, layers: usize) -> SlidingWindow {
+        // A file may name any number of layers; more than are possible are refused when the configuration is checked.
+        SlidingWindow { positions, layers: (first..layers.min(checks::MAX_LAYERS)).collect() }
+    }
 }
 
 /// Rotary position embedding (Su et al. 2021, "RoFormer").
@@ -202,4 +292,15 @@ pub enum RopeScaling {
     },
     /// Every frequency divided by its own number (`rope_freqs.weight` of GGUF): `rotary_dim / 2` of them.
     Divisors(Vec<f32>),
+    /// LongRoPE (Ding et al. 2024, arXiv 2402.13753) within the context of pretraining: every frequency divided by its own *short*
+    /// factor. Longer texts need other factors in every position, to which no answer may switch midway; so the model's context
+    /// length is the original one.
+    LongRope {
+        /// The short factors: `rotary_dim / 2` of them.
+        factors: Vec<f64>,
+        /// Multiplies cosines and sines.
+        attention_factor: f64,
+        /// Context length of pretraining.
+        original_context_length: usize,
+    },
 }

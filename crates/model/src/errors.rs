@@ -8,7 +8,7 @@ use zhenjin_files::FileError;
 use zhenjin_tensor::TensorError;
 
 use crate::batch::BatchError;
-use crate::encoder::EncoderTextError;
+use crate::embedder::EmbedderTextError;
 use crate::learner::TokenBatchError;
 
 /// How many characters of a name that comes from a file are repeated in an error.
@@ -81,9 +81,9 @@ pub enum ModelError {
     #[error(transparent)]
     TokenBatch(#[from] TokenBatchError),
 
-    /// A text that an encoder cannot read.
+    /// A text of which a model that makes vectors cannot make one.
     #[error(transparent)]
-    EncoderText(#[from] EncoderTextError),
+    EmbedderText(#[from] EmbedderTextError),
 
     /// A tensor has another shape than the configuration implies.
     #[error("{}: tensor `{tensor}`: the configuration implies shape {}, but the file has {}", file.display(), shape(expected), shape(found))]

@@ -3,7 +3,9 @@
 //! A new family is a new row (and perhaps a new switch), never another forward pass. This file does not know how files are
 //! parsed.
 
-use crate::config::{RopeLayout, last_of_every};
+use zhenjin_tensor::GateActivation;
+
+use crate::config::{NormPlacement, QueryKeyNorm, RopeLayout, last_of_every};
 use crate::errors::quoted;
 
 /// The switches of one family.
@@ -13,6 +15,8 @@ pub struct Family {
     pub model_type: &'static str,
     /// The class that `architectures` of a `config.json` names.
     pub class: &'static str,
+    /// What the names of its classes without a head for tokens begin with, where it is not what `class` begins with.
+    pub other_stem: Option<&'static str>,
     /// What `general.architecture` of a GGUF file says; Mistral's files say `llama`.
     pub gguf_architecture: &'static str,
     /// Which two dimensions rotate together in GGUF files, whose converter permutes q and k for some families.
@@ -22,6 +26,10 @@ pub struct Family {
     pub unrotated: UnrotatedLayers,
     /// RoPE's base where a `config.json` leaves it out, as in transformers.
     pub default_rope_base: u32,
+    /// RoPE's base in layers with a window where a file leaves it out; `None` for families in which all layers have the same.
+    pub windowed_rope_base: Option<u32>,
+    /// A `config.json` may have RoPE of the type `longrope`, of which the short factors are used.
+    pub long_rope: bool,
     /// `tie_word_embeddings` where a `config.json` leaves it out.
     pub default_tied_embeddings: bool,
     /// Biases of the q, k and v projections.
@@ -30,8 +38,16 @@ pub struct Family {
     pub attention_output_bias: Bias,
     /// Biases of the feed-forward projections.
     pub feed_forward_bias: Bias,
-    /// Queries and keys are normalised per head.
-    pub qk_norm: bool,
+    /// Where a layer's norms stand.
+    pub norms: NormPlacement,
+    /// Hugging Face folders hold the weights of all norms less 1.
+    pub norms_less_one: bool,
+    /// How queries and keys are normalised.
+    pub qk_norm: QueryKeyNorm,
+    /// What the gate of a feed-forward network goes through.
+    pub activation: GateActivation,
+    /// Where the constant factors of the forward pass come from.
+    pub multipliers: MultiplierRule,
     /// How a `config.json` says which layers see only a window.
     pub window: WindowRule,
     /// `head_dim` where a `config.json` leaves it out; `None` is `hidden_size / num_attention_heads`.
@@ -40,6 +56,8 @@ pub struct Family {
     pub default_kv_heads: DefaultKvHeads,
     /// Feed-forward networks are mixtures of experts.
     pub experts: bool,
+    /// Files of both formats have one tensor for the q, k and v projections and one for gate and up.
+    pub fused: bool,
 }
 
 /// Whether a projection has a bias.
@@ -60,14 +78,36 @@ pub enum WindowRule {
     Never,
     /// `sliding_window`, in all layers, unless it is null. Where it is left out, the class default applies.
     AllLayers {
-        /// The class default.
-        default: usize,
+        /// The class default; `None` is no window.
+        default: Option<usize>,
     },
     /// `sliding_window` where `use_sliding_window` is true, from layer `max_window_layers` on, or as `layer_types` says.
     LaterLayers,
     /// `sliding_window` where `use_sliding_window` is true, in the layers without rotary embedding, or as `layer_types` says.
-    /// Such windows are refused: a [`SlidingWindow`](crate::config::SlidingWindow) begins at one layer.
     UnrotatedLayers,
+    /// `sliding_window`, in all layers but the last of every `sliding_window_pattern`, or as `layer_types` says. In GGUF files it is
+    /// always the last of every `interval`, unless they say another number.
+    AllButLastOfEvery {
+        /// The class default of `sliding_window_pattern`.
+        interval: usize,
+        /// The class default of `sliding_window`.
+        default: usize,
+    },
+}
+
+/// Where the constant factors of the forward pass come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MultiplierRule {
+    /// There are none.
+    Never,
+    /// `embedding_multiplier`, `residual_multiplier`, `attention_multiplier` and `logits_scaling`, by which logits are divided, of a
+    /// `config.json`; `embedding_scale`, `residual_scale`, `attention.scale` and `logit_scale` of a GGUF file.
+    Granite,
+    /// Embedded tokens are multiplied by `√hidden_size`, scores of attention by `1 / √query_pre_attn_scalar`.
+    Gemma {
+        /// `query_pre_attn_scalar` where a `config.json` leaves it out.
+        default_scalar: usize,
+    },
 }
 
 /// Which layers have no rotary embedding, and so see no positions (Kazemnejad et al. 2023, arXiv 2305.19466, "NoPE").
@@ -102,92 +142,85 @@ pub enum DefaultKvHeads {
     Number(usize),
 }
 
+/// What most families have in common.
+const COMMON: Family = Family {
+    model_type: "",
+    class: "",
+    other_stem: None,
+    gguf_architecture: "",
+    gguf_rope_layout: RopeLayout::HalfSplit,
+    unrotated: UnrotatedLayers::Never,
+    default_rope_base: 10_000,
+    windowed_rope_base: None,
+    long_rope: false,
+    default_tied_embeddings: false,
+    attention_bias: Bias::Never,
+    attention_output_bias: Bias::Never,
+    feed_forward_bias: Bias::Never,
+    norms: NormPlacement::Before,
+    norms_less_one: false,
+    qk_norm: QueryKeyNorm::Never,
+    activation: GateActivation::Silu,
+    multipliers: MultiplierRule::Never,
+    window: WindowRule::Never,
+    default_head_dim: None,
+    default_kv_heads: DefaultKvHeads::Heads,
+    experts: false,
+    fused: false,
+};
+
 /// Every supported family.
-pub const FAMILIES: [Family; 6] = [
+pub const FAMILIES: [Family; 10] = [
     Family {
         model_type: "llama",
         class: "LlamaForCausalLM",
         gguf_architecture: "llama",
         gguf_rope_layout: RopeLayout::Interleaved,
-        unrotated: UnrotatedLayers::Never,
-        default_rope_base: 10_000,
-        default_tied_embeddings: false,
         attention_bias: Bias::Setting("attention_bias"),
         attention_output_bias: Bias::Setting("attention_bias"),
         feed_forward_bias: Bias::Setting("mlp_bias"),
-        qk_norm: false,
-        window: WindowRule::Never,
-        default_head_dim: None,
-        default_kv_heads: DefaultKvHeads::Heads,
-        experts: false,
+        ..COMMON
     },
     Family {
         model_type: "mistral",
         class: "MistralForCausalLM",
         gguf_architecture: "llama",
         gguf_rope_layout: RopeLayout::Interleaved,
-        unrotated: UnrotatedLayers::Never,
-        default_rope_base: 10_000,
-        default_tied_embeddings: false,
-        attention_bias: Bias::Never,
-        attention_output_bias: Bias::Never,
-        feed_forward_bias: Bias::Never,
-        qk_norm: false,
-        window: WindowRule::AllLayers { default: 4096 },
-        default_head_dim: None,
+        window: WindowRule::AllLayers { default: Some(4096) },
         default_kv_heads: DefaultKvHeads::Number(8),
-        experts: false,
+        ..COMMON
     },
     Family {
         model_type: "qwen2",
         class: "Qwen2ForCausalLM",
         gguf_architecture: "qwen2",
-        gguf_rope_layout: RopeLayout::HalfSplit,
-        unrotated: UnrotatedLayers::Never,
-        default_rope_base: 10_000,
-        default_tied_embeddings: false,
         attention_bias: Bias::Always,
-        attention_output_bias: Bias::Never,
-        feed_forward_bias: Bias::Never,
-        qk_norm: false,
         window: WindowRule::LaterLayers,
-        default_head_dim: None,
         default_kv_heads: DefaultKvHeads::Number(32),
-        experts: false,
+        ..COMMON
     },
     Family {
         model_type: "qwen3",
         class: "Qwen3ForCausalLM",
         gguf_architecture: "qwen3",
-        gguf_rope_layout: RopeLayout::HalfSplit,
-        unrotated: UnrotatedLayers::Never,
-        default_rope_base: 10_000,
-        default_tied_embeddings: false,
         attention_bias: Bias::Setting("attention_bias"),
         attention_output_bias: Bias::Setting("attention_bias"),
-        feed_forward_bias: Bias::Never,
-        qk_norm: true,
+        qk_norm: QueryKeyNorm::Heads,
         window: WindowRule::LaterLayers,
         default_head_dim: Some(128),
         default_kv_heads: DefaultKvHeads::Number(32),
-        experts: false,
+        ..COMMON
     },
     Family {
         model_type: "qwen3_moe",
         class: "Qwen3MoeForCausalLM",
         gguf_architecture: "qwen3moe",
-        gguf_rope_layout: RopeLayout::HalfSplit,
-        unrotated: UnrotatedLayers::Never,
-        default_rope_base: 10_000,
-        default_tied_embeddings: false,
         attention_bias: Bias::Setting("attention_bias"),
         attention_output_bias: Bias::Setting("attention_bias"),
-        feed_forward_bias: Bias::Never,
-        qk_norm: true,
-        window: WindowRule::Never,
-        default_head_dim: None,
+        qk_norm: QueryKeyNorm::Heads,
         default_kv_heads: DefaultKvHeads::Number(4),
         experts: true,
+        ..COMMON
     },
     Family {
         model_type: "smollm3",
@@ -200,11 +233,59 @@ pub const FAMILIES: [Family; 6] = [
         attention_bias: Bias::Setting("attention_bias"),
         attention_output_bias: Bias::Setting("attention_bias"),
         feed_forward_bias: Bias::Setting("mlp_bias"),
-        qk_norm: false,
         window: WindowRule::UnrotatedLayers,
-        default_head_dim: None,
         default_kv_heads: DefaultKvHeads::Number(4),
-        experts: false,
+        ..COMMON
+    },
+    Family {
+        model_type: "gemma3_text",
+        class: "Gemma3ForCausalLM",
+        other_stem: Some("Gemma3Text"),
+        gguf_architecture: "gemma3",
+        default_rope_base: 1_000_000,
+        windowed_rope_base: Some(10_000),
+        default_tied_embeddings: true,
+        attention_bias: Bias::Setting("attention_bias"),
+        attention_output_bias: Bias::Setting("attention_bias"),
+        norms: NormPlacement::BeforeAndAfter,
+        norms_less_one: true,
+        qk_norm: QueryKeyNorm::Heads,
+        activation: GateActivation::GeluTanh,
+        multipliers: MultiplierRule::Gemma { default_scalar: 256 },
+        window: WindowRule::AllButLastOfEvery { interval: 6, default: 4096 },
+        default_head_dim: Some(256),
+        default_kv_heads: DefaultKvHeads::Number(4),
+        ..COMMON
+    },
+    Family {
+        model_type: "olmo2",
+        class: "Olmo2ForCausalLM",
+        gguf_architecture: "olmo2",
+        attention_bias: Bias::Setting("attention_bias"),
+        attention_output_bias: Bias::Setting("attention_bias"),
+        norms: NormPlacement::After,
+        qk_norm: QueryKeyNorm::Whole,
+        ..COMMON
+    },
+    Family {
+        model_type: "granite",
+        class: "GraniteForCausalLM",
+        gguf_architecture: "granite",
+        gguf_rope_layout: RopeLayout::Interleaved,
+        attention_bias: Bias::Setting("attention_bias"),
+        attention_output_bias: Bias::Setting("attention_bias"),
+        feed_forward_bias: Bias::Setting("mlp_bias"),
+        multipliers: MultiplierRule::Granite,
+        ..COMMON
+    },
+    Family {
+        model_type: "phi3",
+        class: "Phi3ForCausalLM",
+        gguf_architecture: "phi3",
+        long_rope: true,
+        window: WindowRule::AllLayers { default: None },
+        fused: true,
+        ..COMMON
     },
 ];
 
@@ -270,6 +351,27 @@ impl Family {
     pub fn of_gguf_architecture(architecture: &str) -> Option<&'static Family> {
         FAMILIES.iter().find(|family| family.gguf_architecture == architecture)
     }
+
+    /// The family that a configuration's `architecture` names, which is a `model_type` or a GGUF architecture.
+    pub fn of_architecture(architecture: &str) -> Option<&'static Family> {
+        Family::of_model_type(architecture).or_else(|| Family::of_gguf_architecture(architecture))
+    }
+
+    /// The setting of a `config.json` that names the activation.
+    pub(crate) fn activation_setting(&self) -> &'static str {
+        match self.multipliers {
+            MultiplierRule::Gemma { .. } => "hidden_activation",
+            MultiplierRule::Never | MultiplierRule::Granite => "hidden_act",
+        }
+    }
+
+    /// The name that a `config.json` has for the family's activation.
+    pub(crate) fn activation_name(&self) -> &'static str {
+        match self.activation {
+            GateActivation::Silu => "silu",
+            GateActivation::GeluTanh => "gelu_pytorch_tanh",
+        }
+    }
 }
 
 /// The supported names for messages, such as `llama, mistral, qwen2`.
@@ -279,14 +381,34 @@ pub(crate) fn supported(name: impl Fn(&Family) -> &'static str) -> String {
     names.join(", ")
 }
 
+/// Kinds of models that are refused, and why: people may expect that they are supported, as their relatives are.
+const REFUSED_KINDS: [(&str, &str); 11] = [
+    ("gemma", "its relative Gemma 3 is"),
+    ("gemma2", "it caps the scores of attention and the logits"),
+    (
+        "gemma3",
+        "it reads images too; the folder of a text model (model_type gemma3_text) can be opened, and a GGUF file of its text part",
+    ),
+    ("gemma3n", "its layers are not those of Gemma 3"),
+    ("olmo3", "RoPE is scaled in some of its layers and not in others"),
+    ("granitemoe", "its mixtures of experts are not supported; dense Granite models are"),
+    ("granitemoeshared", "its mixtures of experts are not supported; dense Granite models are"),
+    ("granitemoehybrid", "it has layers of state-space models; dense Granite models are supported"),
+    ("granitehybrid", "it has layers of state-space models; dense Granite models are supported"),
+    ("phimoe", "its mixtures of experts are not supported; dense Phi-3 models are"),
+    ("phi3small", "its attention is not that of Phi-3-mini"),
+];
+
 /// Why a model whose files name its kind so is not opened as one that writes; `spelling` is how such files name the families.
 pub(crate) fn not_a_writer(name: &str, spelling: impl Fn(&Family) -> &'static str) -> String {
     let (quoted_name, names) = (quoted(name), supported(spelling));
     // GGUF files call encoders as a `config.json` does.
-    match EncoderFamily::of_model_type(name) {
-        Some(_) => format!(
+    if EncoderFamily::of_model_type(name).is_some() {
+        return format!(
             "{quoted_name} is an encoder: it gives vectors of texts (`zhenjin embed`, `/v1/embeddings`) and writes none; models that write are {names}"
-        ),
-        None => format!("{quoted_name} is not supported; supported are {names}"),
+        );
     }
+    let reason =
+        REFUSED_KINDS.iter().find(|(kind, _)| *kind == name).map(|(_, reason)| format!(" ({reason})"));
+    format!("{quoted_name} is not supported{}; supported are {names}", reason.unwrap_or_default())
 }

@@ -6,6 +6,7 @@ mod hugging_face;
 mod part;
 mod split;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,9 @@ pub use part::FileTensor;
 pub(crate) use part::fault;
 use part::{Contents, Part};
 
-use crate::config::{self, ConfigReading, ModelClass, ModelConfig, ROPE_DIVISORS};
+use crate::config::{
+    self, ConfigReading, ModelClass, ModelConfig, ROPE_DIVISORS, ROPE_LONG_FACTORS, ROPE_SHORT_FACTORS,
+};
 use crate::errors::{FormatError, ModelError, quoted};
 use crate::gguf::Gguf;
 use crate::names::Naming;
@@ -38,7 +41,12 @@ pub struct ModelFile {
     unread_settings: Vec<String>,
     unused_tensors: Vec<String>,
     padding_token: Option<u32>,
+    /// The tensors' names lack [`MODEL_PREFIX`].
+    lacks_prefix: bool,
 }
+
+/// What stands before the names of all tensors but the head's in the files of a model with a head; those of one without may lack it.
+const MODEL_PREFIX: &str = "model.";
 
 /// The two kinds of model files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +108,23 @@ impl ModelFile {
         Ok((file, head))
     }
 
+    /// Opens a file or folder as [`ModelFile::open`], of which no logits are wanted: the model's class may be one without a head, and the
+    /// configuration says that the head is the embedding.
+    ///
+    /// # Errors
+    /// As [`ModelFile::open`].
+    pub(crate) fn open_embedder(path: &Path) -> Result<ModelFile, ModelError> {
+        let mut file = match Place::of(path)? {
+            Place::Gguf(file) => ModelFile::open_gguf(&file)?,
+            Place::Folder => ModelFile::open_hugging_face(path, ModelClass::Embedder)?,
+        };
+        file.config.tied_embeddings = true;
+        let embedding = file.naming().spell(WeightName::Embedding);
+        file.lacks_prefix = file.format() == FileFormat::HuggingFace && file.find(&embedding).is_none();
+        file.check()?;
+        Ok(file)
+    }
+
     fn check(&mut self) -> Result<(), ModelError> {
         self.check_names_apart()?;
         self.check_expected_tensors()?;
@@ -152,6 +177,7 @@ impl ModelFile {
             unread_settings: reading.unread,
             unused_tensors: Vec::new(),
             padding_token: reading.padding,
+            lacks_prefix: false,
         }
     }
 
@@ -211,50 +237,108 @@ impl ModelFile {
     fn naming(&self) -> Naming {
         match self.format() {
             FileFormat::Gguf => Naming::Gguf,
-            FileFormat::HuggingFace => Naming::HuggingFace,
+            FileFormat::HuggingFace => Naming::of_folder(&self.config),
         }
     }
 
-    /// Which of the tensor's bytes are the weight, and their shape: one tensor can hold those of all experts of a layer, in a GGUF file and in
-    /// a folder of newer versions of transformers, where an expert's gate and up projection are one matrix too. A tensor of an unexpected
-    /// shape is given back whole.
+    /// Which of the tensor's bytes are the weight, and their shape: one tensor can hold those of several projections or of all experts of a
+    /// layer. A tensor of an unexpected shape is given back whole.
     fn part_of(&self, name: WeightName, tensor: &FileTensor<'_>) -> (Range<usize>, Vec<usize>) {
-        let whole = (0..tensor.bytes.len(), tensor.shape.to_vec());
-        let WeightName::Layer(_, weight) = name else { return whole };
+        let part = self.fused_part(name, tensor).or_else(|| self.part_of_experts(name, tensor));
+        part.unwrap_or_else(|| (0..tensor.bytes.len(), tensor.shape.to_vec()))
+    }
+
+    /// The rows of a weight in the tensor that a fused family has for several projections. Rows are whole blocks of every type.
+    fn fused_part(&self, name: WeightName, tensor: &FileTensor<'_>) -> Option<(Range<usize>, Vec<usize>)> {
+        let members = self.fused_members(name, tensor.name)?;
+        let height = |member: &WeightName| self.config.shape(*member)[0];
+        let total: usize = members.iter().map(height).sum();
+        let [rows, columns] = tensor.shape else { return None };
+        if *rows != total {
+            return None;
+        }
+        let row_bytes = tensor.bytes.len() / total;
+        let start: usize = members.iter().take_while(|member| **member != name).map(height).sum();
+        let end = start + height(&name);
+        Some((start * row_bytes..end * row_bytes, vec![end - start, *columns]))
+    }
+
+    /// The weights, one after the other, in the tensor `tensor` of a fused family that holds `name` together with others.
+    fn fused_members(&self, name: WeightName, tensor: &str) -> Option<Vec<WeightName>> {
+        use LayerWeightName as W;
+        let WeightName::Layer(layer, weight) = name else { return None };
+        let members: &[W] = match weight {
+            _ if !self.config.is_fused() => return None,
+            W::Query | W::Key | W::Value => &[W::Query, W::Key, W::Value],
+            W::Gate | W::Up => &[W::Gate, W::Up],
+            _ => return None,
+        };
+        let stacked = self.naming().spell_stacked(name, true)?;
+        let is_it = self.in_files(&stacked) == tensor;
+        is_it.then(|| members.iter().map(|member| WeightName::Layer(layer, *member)).collect())
+    }
+
+    /// The weight of one expert in a tensor with those of all of a layer: in a GGUF file, and in a folder of newer versions of transformers,
+    /// where an expert's gate and up projection are one matrix too.
+    fn part_of_experts(
+        &self,
+        name: WeightName,
+        tensor: &FileTensor<'_>,
+    ) -> Option<(Range<usize>, Vec<usize>)> {
+        let WeightName::Layer(_, weight) = name else { return None };
         let in_gguf = self.format() == FileFormat::Gguf;
-        if !in_gguf && self.naming().read_stacked(tensor.name).is_none() {
-            return whole;
+        if !in_gguf && self.naming().read_stacked(&self.with_prefix(tensor.name), false).is_none() {
+            return None;
         }
         let count = self.config.experts.as_ref().map_or(0, |experts| experts.count);
-        let (Some(expert), [experts, shape @ ..]) = (weight.expert(), tensor.shape) else { return whole };
+        let (Some(expert), [experts, shape @ ..]) = (weight.expert(), tensor.shape) else { return None };
         let expert = usize::from(expert);
         if *experts != count || expert >= count {
-            return whole;
+            return None;
         }
         let bytes = tensor.bytes.len() / count;
         let (start, end) = (expert * bytes, (expert + 1) * bytes);
         let half = start + bytes / 2;
         match (weight, shape) {
-            _ if in_gguf => (start..end, shape.to_vec()),
-            (LayerWeightName::ExpertDown(_), _) => (start..end, shape.to_vec()),
+            _ if in_gguf => Some((start..end, shape.to_vec())),
+            (LayerWeightName::ExpertDown(_), _) => Some((start..end, shape.to_vec())),
             (LayerWeightName::ExpertGate(_), [rows, columns]) if rows.is_multiple_of(2) => {
-                (start..half, vec![rows / 2, *columns])
+                Some((start..half, vec![rows / 2, *columns]))
             }
             (LayerWeightName::ExpertUp(_), [rows, columns]) if rows.is_multiple_of(2) => {
-                (half..end, vec![rows / 2, *columns])
+                Some((half..end, vec![rows / 2, *columns]))
             }
-            _ => whole,
+            _ => None,
         }
     }
 
-    /// The tensor that holds a weight, alone or together with others, and the file that it lies in.
+    /// The tensor that holds a weight, alone or together with others, and the file that it lies in. Programs that know a fused family read
+    /// its fused tensors; where a file has others beside them, these are not used.
     fn holder(&self, name: WeightName) -> Option<(&Part, FileTensor<'_>)> {
-        let alone = self.find(&self.naming().spell(name));
-        alone.or_else(|| self.find(&self.naming().spell_stacked(name)?))
+        let (naming, fused) = (self.naming(), self.config.is_fused());
+        let alone = || self.find(&naming.spell(name));
+        let stacked = || self.find(&naming.spell_stacked(name, fused)?);
+        if fused { stacked().or_else(alone) } else { alone().or_else(stacked) }
+    }
+
+    /// The weight that the files call `name`, or the first of several in it.
+    fn weight_called(&self, name: &str) -> Option<WeightName> {
+        let (naming, name) = (self.naming(), self.with_prefix(name));
+        naming.read_stacked(&name, self.config.is_fused()).or_else(|| naming.read(&name))
     }
 
     fn find(&self, name: &str) -> Option<(&Part, FileTensor<'_>)> {
-        hugging_face::find(&self.parts, self.index.as_ref(), name)
+        hugging_face::find(&self.parts, self.index.as_ref(), self.in_files(name))
+    }
+
+    /// What the files call a tensor that the files of a model with a head call `name`.
+    fn in_files<'a>(&self, name: &'a str) -> &'a str {
+        if self.lacks_prefix { name.strip_prefix(MODEL_PREFIX).unwrap_or(name) } else { name }
+    }
+
+    /// What the files of a model with a head call a tensor that these files call `name`.
+    fn with_prefix<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        if self.lacks_prefix { Cow::Owned(format!("{MODEL_PREFIX}{name}")) } else { Cow::Borrowed(name) }
     }
 
     /// A name may occur in one part only, unless an index says which one is meant.
@@ -278,14 +362,22 @@ impl ModelFile {
     fn check_expected_tensors(&self) -> Result<(), ModelError> {
         for weight in self.config.weights() {
             let view = self.tensor(weight)?;
-            let expected = self.config.shape(weight);
-            if view.shape != expected {
+            let (mut expected, mut found) = (self.config.shape(weight), view.shape);
+            let (_, tensor) = self.holder(weight).unzip();
+            // A weight that lies together with others has a shape of its own only if all of the tensor has the right one.
+            if let Some(tensor) = tensor
+                && let Some(members) = self.fused_members(weight, tensor.name)
+            {
+                expected[0] = members.iter().map(|member| self.config.shape(*member)[0]).sum();
+                found = tensor.shape.to_vec();
+            }
+            if found != expected {
                 let file = self.find(&view.name).map_or(self.path(), |(part, _)| &part.path);
                 return Err(ModelError::TensorShape {
                     file: file.to_owned(),
                     tensor: view.name,
                     expected,
-                    found: view.shape,
+                    found,
                 });
             }
         }
@@ -296,8 +388,7 @@ impl ModelFile {
     fn sort_out_other_tensors(&self) -> Result<Vec<String>, ModelError> {
         let mut unused = Vec::new();
         for tensor in self.tensors() {
-            let naming = self.naming();
-            let expected = match naming.read(tensor.name).or_else(|| naming.read_stacked(tensor.name)) {
+            let expected = match self.weight_called(tensor.name) {
                 Some(WeightName::Layer(layer, weight)) => {
                     if layer >= self.config.layers || !self.config.has_layer_weight(layer, weight) {
                         return Err(fault(
@@ -311,12 +402,17 @@ impl ModelFile {
                             ),
                         ));
                     }
-                    true
+                    let held = self.holder(WeightName::Layer(layer, weight));
+                    held.is_some_and(|(_, held)| held.name == tensor.name)
                 }
                 // A head beside tied embeddings is a copy of them that some programs write.
                 Some(WeightName::Head) => !self.config.tied_embeddings,
                 Some(_) => true,
-                None => tensor.name == ROPE_DIVISORS && self.format() == FileFormat::Gguf,
+                None => {
+                    // Parts of the configuration.
+                    self.format() == FileFormat::Gguf
+                        && [ROPE_DIVISORS, ROPE_SHORT_FACTORS, ROPE_LONG_FACTORS].contains(&tensor.name)
+                }
             };
             if !expected {
                 unused.push(quoted(tensor.name));
@@ -392,7 +488,7 @@ impl TensorSource for ModelFile {
 
     fn tensor(&self, name: WeightName) -> Result<TensorView<'_>, ModelError> {
         let Some((part, tensor)) = self.holder(name) else {
-            let tensor = self.naming().spell(name);
+            let tensor = self.in_files(&self.naming().spell(name)).to_owned();
             return Err(ModelError::MissingTensor { file: self.path.clone(), tensor });
         };
         let dtype = tensor.dtype.ok_or_else(|| {

@@ -6,9 +6,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
-use zhenjin_tensor::ThreadTeam;
+use zhenjin_tensor::{GateActivation, ThreadTeam};
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, Multipliers, NormPlacement, QueryKeyNorm, RopeScaling, SlidingWindow};
 use crate::errors::ModelError;
 use crate::names::Naming;
 use crate::tensor_source::{TensorSource, TensorView, WeightName};
@@ -99,7 +99,8 @@ impl<'a> FingerprintedSource<'a> {
         FingerprintedSource { source, team, digests: RefCell::default() }
     }
 
-    /// The digest of all weights of `config`, in the order of computation, as they were read: types, shapes and every byte.
+    /// The digest of all weights of `config`, in the order of computation, as they were read: types, shapes and every byte; and of what is computed
+    /// with them otherwise than in the first families.
     pub(crate) fn fingerprint(&self, config: &ModelConfig) -> Fingerprint {
         let digests = self.digests.borrow();
         let mut hash = Hash::new("zhenjin weights");
@@ -109,6 +110,10 @@ impl<'a> FingerprintedSource<'a> {
                 hash.add(name.as_bytes());
                 hash.add(digest.as_bytes());
             }
+        }
+        for form in forms(config) {
+            hash.add(b"form");
+            hash.add(form.as_bytes());
         }
         hash.finish()
     }
@@ -133,6 +138,28 @@ impl<'a> FingerprintedSource<'a> {
     }
 }
 
+/// The switches of the forward pass by which the same weights give other numbers, as far as they differ from those of the first families, whose
+/// digests stay what they were. Numbers are written out exactly.
+fn forms(config: &ModelConfig) -> Vec<String> {
+    let ModelConfig { norms, norms_less_one, qk_norm, activation, multipliers, windowed_rope, .. } = config;
+    let has_other_windows = config.sliding_window.as_ref().is_some_and(|window| {
+        let first = window.layers.first().copied().unwrap_or(0);
+        *window != SlidingWindow::from_layer(window.positions, first, config.layers)
+    });
+    let is_long = matches!(config.rope.scaling, RopeScaling::LongRope { .. });
+    let forms = [
+        (*norms != NormPlacement::Before, format!("norms {norms:?}")),
+        (*norms_less_one, "norms less one".to_owned()),
+        (*qk_norm == QueryKeyNorm::Whole, format!("norms of queries and keys {qk_norm:?}")),
+        (*activation != GateActivation::Silu, format!("activation {activation:?}")),
+        (*multipliers != Multipliers::default(), format!("{multipliers:?}")),
+        (windowed_rope.is_some(), format!("windowed {windowed_rope:?}")),
+        (has_other_windows, format!("{:?}", config.sliding_window)),
+        (is_long, format!("{:?}", config.rope.scaling)),
+    ];
+    forms.into_iter().filter_map(|(differs, form)| differs.then_some(form)).collect()
+}
+
 impl TensorSource for FingerprintedSource<'_> {
     fn origin(&self) -> PathBuf {
         self.source.origin()
@@ -155,7 +182,74 @@ impl TensorSource for FingerprintedSource<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use zhenjin_tensor::{Dtype, SimdLevel};
+
     use super::*;
+    use crate::config::RopeConfig;
+    use crate::model::Model;
+    use crate::testing::{RandomWeights, tiny_config};
+    use crate::weights::LoadOptions;
+
+    /// The same bytes are another model where something else is computed with them.
+    #[test]
+    fn every_switch_by_which_the_same_weights_give_other_numbers_changes_the_fingerprint() {
+        let plain = ModelConfig { layers: 3, qk_norm: QueryKeyNorm::Heads, ..tiny_config() };
+        let window = |layers: &[usize]| Some(SlidingWindow { positions: 8, layers: layers.to_vec() });
+        let multiplied = |change: &dyn Fn(&mut Multipliers)| {
+            let mut config = plain.clone();
+            change(&mut config.multipliers);
+            config
+        };
+        let other = |base| Some(RopeConfig { base, ..plain.rope.clone() });
+        let windowed = |base| ModelConfig {
+            sliding_window: window(&[0, 2]),
+            windowed_rope: other(base),
+            ..plain.clone()
+        };
+        let mut long = plain.clone();
+        long.rope.scaling = RopeScaling::LongRope {
+            factors: vec![1.5; 8],
+            attention_factor: 1.1,
+            original_context_length: 128,
+        };
+        let configs = [
+            plain.clone(),
+            ModelConfig { norms_less_one: true, ..plain.clone() },
+            ModelConfig { activation: GateActivation::GeluTanh, ..plain.clone() },
+            multiplied(&|factors| factors.embedding = 2.0),
+            multiplied(&|factors| factors.residual = 2.0),
+            multiplied(&|factors| factors.attention = Some(2.0)),
+            multiplied(&|factors| factors.logits = 2.0),
+            ModelConfig { sliding_window: window(&[0, 2]), ..plain.clone() },
+            ModelConfig { sliding_window: window(&[1]), ..plain.clone() },
+            windowed(300.0),
+            windowed(301.0),
+            long,
+        ];
+        let source = RandomWeights::new(plain.clone(), Dtype::F32, 3);
+        let options = LoadOptions { simd: SimdLevel::detect(), team: Arc::new(ThreadTeam::new(1).unwrap()) };
+        let fingerprint =
+            |config: &ModelConfig| Model::from_source(config.clone(), &source, &options).unwrap().fingerprint;
+        let mut found: Vec<Fingerprint> = configs.iter().map(fingerprint).collect();
+        found.sort();
+        found.dedup();
+        assert_eq!(found.len(), configs.len());
+    }
+
+    /// Runs remember which model they began with.
+    #[test]
+    fn fingerprints_of_the_first_families_stay_what_they_were() {
+        let window = Some(SlidingWindow::from_layer(8, 1, 2));
+        let with_other_switches =
+            ModelConfig { qk_norm: QueryKeyNorm::Heads, attention_bias: true, ..tiny_config() };
+        for config in
+            [tiny_config(), ModelConfig { sliding_window: window, ..tiny_config() }, with_other_switches]
+        {
+            assert_eq!(forms(&config), Vec::<String>::new());
+        }
+    }
 
     #[test]
     fn parts_cannot_run_into_each_other_and_values_are_their_bytes() {

@@ -84,6 +84,19 @@ impl<'a, M, V> Transformer<'a, M, V> {
         self.head(executor, normalised)
     }
 
+    /// The residual stream before the first layer: `[tokens.len(), hidden_size]`.
+    ///
+    /// # Errors
+    /// What the executor reports.
+    pub fn embed<E: Executor<Matrix = M, Vector = V>>(
+        &self,
+        executor: &mut E,
+        tokens: &[u32],
+    ) -> Result<E::Tensor, TensorError> {
+        let embedded = executor.embedding(&self.weights.embedding, tokens)?;
+        times(executor, embedded, self.config.multipliers.embedding)
+    }
+
     /// The residual stream after the last layer, before the final norm: `[selected.len(), hidden_size]`.
     ///
     /// # Errors
@@ -94,7 +107,7 @@ impl<'a, M, V> Transformer<'a, M, V> {
         tokens: &[u32],
         selected: &[usize],
     ) -> Result<E::Tensor, TensorError> {
-        let mut hidden = executor.embedding(&self.weights.embedding, tokens)?;
+        let mut hidden = self.embed(executor, tokens)?;
         for index in 0..self.weights.layers.len() {
             let is_last = index + 1 == self.weights.layers.len();
             hidden = self.layer(executor, index, hidden, is_last.then_some(selected))?;
@@ -130,12 +143,30 @@ impl<'a, M, V> Transformer<'a, M, V> {
         }
         let output = additions(adapters, index, LayerWeightName::Output);
         let [projected] = executor.linear(attended, [layer.output.projection(&output)])?;
-        hidden = executor.add(hidden, projected)?;
+        hidden = self.add(executor, hidden, projected, layer.attention_output_norm.as_ref())?;
         let fed_forward = self.feed_forward(executor, index, adapters, &hidden)?;
-        executor.add(hidden, fed_forward)
+        self.add(executor, hidden, fed_forward, layer.feed_forward_output_norm.as_ref())
     }
 
-    /// The norm between the last layer and the head: `[rows, hidden_size]`.
+    /// The residual stream with what attention or the feed-forward network adds, behind the norm of that if there is one.
+    fn add<E: Executor<Matrix = M, Vector = V>>(
+        &self,
+        executor: &mut E,
+        hidden: E::Tensor,
+        mut addend: E::Tensor,
+        norm: Option<&V>,
+    ) -> Result<E::Tensor, TensorError> {
+        if let Some(norm) = norm {
+            let normalised = executor.rms_norm(&addend, norm, self.config.rms_norm_epsilon)?;
+            executor.discard(addend);
+            addend = normalised;
+        }
+        let addend = times(executor, addend, self.config.multipliers.residual)?;
+        executor.add(hidden, addend)
+    }
+
+    /// The norm behind the last layer: `[rows, hidden_size]`. Vectors, values and scores of texts are made of its output as it is, logits of
+    /// [`Transformer::head_input`].
     ///
     /// # Errors
     /// What the executor reports.
@@ -147,6 +178,18 @@ impl<'a, M, V> Transformer<'a, M, V> {
         executor.rms_norm(hidden, &self.weights.final_norm, self.config.rms_norm_epsilon)
     }
 
+    /// What the head multiplies, of normalised hidden states: the same, or their multiples where logits have a factor.
+    ///
+    /// # Errors
+    /// What the executor reports.
+    pub fn head_input<E: Executor<Matrix = M, Vector = V>>(
+        &self,
+        executor: &mut E,
+        normalised: E::Tensor,
+    ) -> Result<E::Tensor, TensorError> {
+        times(executor, normalised, self.config.multipliers.logits)
+    }
+
     /// Logits `[rows, vocabulary_size]` of normalised hidden states.
     ///
     /// # Errors
@@ -156,8 +199,21 @@ impl<'a, M, V> Transformer<'a, M, V> {
         executor: &mut E,
         normalised: E::Tensor,
     ) -> Result<E::Tensor, TensorError> {
+        let input = self.head_input(executor, normalised)?;
+        self.head_logits(executor, input)
+    }
+
+    /// Logits `[rows, vocabulary_size]` of what [`Transformer::head_input`] gives.
+    ///
+    /// # Errors
+    /// What the executor reports.
+    pub fn head_logits<E: Executor<Matrix = M, Vector = V>>(
+        &self,
+        executor: &mut E,
+        input: E::Tensor,
+    ) -> Result<E::Tensor, TensorError> {
         let projection = Projection { matrix: self.weights.head(), bias: None, additions: &[] };
-        let [logits] = executor.linear(normalised, [projection])?;
+        let [logits] = executor.linear(input, [projection])?;
         Ok(logits)
     }
 
@@ -170,7 +226,7 @@ impl<'a, M, V> Transformer<'a, M, V> {
         hidden: &E::Tensor,
     ) -> Result<E::Tensor, TensorError> {
         let config = self.config;
-        let input = executor.rms_norm(hidden, &layer.attention_norm, config.rms_norm_epsilon)?;
+        let input = self.input_of(executor, hidden, layer.attention_norm.as_ref())?;
         let [query, key, value] = [LayerWeightName::Query, LayerWeightName::Key, LayerWeightName::Value]
             .map(|projection| additions(self.adapters, index, projection));
         let projections =
@@ -183,12 +239,27 @@ impl<'a, M, V> Transformer<'a, M, V> {
             keys = executor.head_norm(keys, norm, config.rms_norm_epsilon)?;
         }
         if config.rotates(index) {
-            queries = executor.rope(queries, config.head_dim)?;
-            keys = executor.rope(keys, config.head_dim)?;
+            let table = config.rope_table(index);
+            queries = executor.rope(queries, config.head_dim, table)?;
+            keys = executor.rope(keys, config.head_dim, table)?;
         }
         executor.attention(index, attention_shape(config), config.window(index), queries, keys, values)
     }
 
+    /// What a layer's projections multiply: the residual stream behind a norm, or as it is where there is none.
+    fn input_of<E: Executor<Matrix = M, Vector = V>>(
+        &self,
+        executor: &mut E,
+        hidden: &E::Tensor,
+        norm: Option<&V>,
+    ) -> Result<E::Tensor, TensorError> {
+        match norm {
+            Some(norm) => executor.rms_norm(hidden, norm, self.config.rms_norm_epsilon),
+            None => executor.copy(hidden),
+        }
+    }
+
+    /// What the feed-forward network of a layer makes of the residual stream, before the norm of that.
     fn feed_forward<E: Executor<Matrix = M, Vector = V>>(
         &self,
         executor: &mut E,
@@ -196,8 +267,8 @@ impl<'a, M, V> Transformer<'a, M, V> {
         adapters: &[AdapterRows<'a, M>],
         hidden: &E::Tensor,
     ) -> Result<E::Tensor, TensorError> {
-        let (layer, epsilon) = (&self.weights.layers[index], self.config.rms_norm_epsilon);
-        let input = executor.rms_norm(hidden, &layer.feed_forward_norm, epsilon)?;
+        let layer = &self.weights.layers[index];
+        let input = self.input_of(executor, hidden, layer.feed_forward_norm.as_ref())?;
         match &layer.feed_forward {
             FeedForward::Experts(Experts { router, experts, choice }) => {
                 executor.mixture_of_experts(input, router, experts, *choice)
@@ -208,7 +279,7 @@ impl<'a, M, V> Transformer<'a, M, V> {
                         .map(|projection| additions(adapters, index, projection));
                 let projections = [gate.projection(&gate_additions), up.projection(&up_additions)];
                 let [gate, up] = executor.linear(input, projections)?;
-                let activated = executor.swiglu(gate, up)?;
+                let activated = executor.gated(self.config.activation, gate, up)?;
                 let [fed_forward] = executor.linear(activated, [down.projection(&down_additions)])?;
                 Ok(fed_forward)
             }
@@ -216,12 +287,22 @@ impl<'a, M, V> Transformer<'a, M, V> {
     }
 }
 
-/// The attention that `config` describes, with the usual scale 1/√head_dim.
+/// The tensor times `factor`; a factor of 1 computes nothing.
+pub(crate) fn times<E: Executor>(
+    executor: &mut E,
+    tensor: E::Tensor,
+    factor: f32,
+) -> Result<E::Tensor, TensorError> {
+    if factor == 1.0 { Ok(tensor) } else { executor.scale(tensor, factor) }
+}
+
+/// The attention that `config` describes, with its own scale or the usual 1/√head_dim.
 pub fn attention_shape(config: &ModelConfig) -> AttentionShape {
+    let usual = || 1.0 / (config.head_dim as f64).sqrt();
     AttentionShape {
         heads: config.heads,
         kv_heads: config.kv_heads,
         head_dim: config.head_dim,
-        scale: (1.0 / (config.head_dim as f64).sqrt()) as f32,
+        scale: config.multipliers.attention.unwrap_or_else(usual) as f32,
     }
 }

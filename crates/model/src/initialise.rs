@@ -107,8 +107,8 @@ impl WeightMaker for Initialising<'_> {
     }
 
     fn vector(&mut self, id: ParameterId, name: WeightName) -> Result<Vector, ModelError> {
-        let is_norm = Naming::HuggingFace.spell(name).ends_with("norm.weight");
-        let value = if is_norm { 1.0 } else { 0.0 };
+        // What the forward pass multiplies with is 1, whatever files of the family hold.
+        let value = if name.is_norm() { 1.0 } else { 0.0 };
         Ok(Vector::from(vec![value; self.config.shape(name)[0]]).with_parameter(id))
     }
 }
@@ -120,7 +120,8 @@ mod tests {
     use zhenjin_tensor::{SimdLevel, ThreadTeam};
 
     use super::*;
-    use crate::testing::tiny_config;
+    use crate::config::QueryKeyNorm;
+    use crate::testing::{tiny_config, tiny_gemma, tiny_norms_after};
     use crate::weights::Weight;
 
     fn options(threads: usize) -> LoadOptions {
@@ -128,7 +129,12 @@ mod tests {
     }
 
     fn config() -> ModelConfig {
-        ModelConfig { qk_norm: true, attention_bias: true, tied_embeddings: false, ..tiny_config() }
+        ModelConfig {
+            qk_norm: QueryKeyNorm::Heads,
+            attention_bias: true,
+            tied_embeddings: false,
+            ..tiny_config()
+        }
     }
 
     /// Every parameter's elements in the order in which they are kept.
@@ -152,8 +158,8 @@ mod tests {
         for (name, elements) in elements(&initialise(&config, &rule, 3, &options(1)).unwrap()) {
             let shape = config.shape(name);
             let [_, inputs] = shape[..] else {
-                let is_norm = Naming::HuggingFace.spell(name).ends_with("norm.weight");
-                assert!(elements.iter().all(|value| *value == if is_norm { 1.0 } else { 0.0 }), "{name:?}");
+                let expected = if name.is_norm() { 1.0 } else { 0.0 };
+                assert!(elements.iter().all(|value| *value == expected), "{name:?}");
                 continue;
             };
             let squares: f64 = elements.iter().map(|value| f64::from(*value).powi(2)).sum();
@@ -167,6 +173,17 @@ mod tests {
                 _ => 2.0 / (inputs as f64).sqrt(),
             };
             assert!((found / expected - 1.0).abs() < 0.06, "{name:?}: {found} instead of {expected}");
+        }
+    }
+
+    /// A model whose files hold norms less 1 begins with the same norms as any other.
+    #[test]
+    fn every_norm_begins_at_one_wherever_it_stands() {
+        for config in [tiny_gemma(), tiny_norms_after()] {
+            let weights = initialise(&config, &InitialisationRule::default(), 3, &options(1)).unwrap();
+            let norms: Vec<_> = elements(&weights).into_iter().filter(|(name, _)| name.is_norm()).collect();
+            assert_eq!(norms.len(), config.weights().filter(|name| name.is_norm()).count());
+            assert!(norms.iter().all(|(_, values)| values.iter().all(|value| *value == 1.0)));
         }
     }
 

@@ -14,8 +14,9 @@ use crate::weights::{LayerWeights, Weights};
 const POSITIONS: f64 = 4096.0;
 
 /// For each layer and key/value head, the mean over the first positions of the bias, turned where the layer rotates, `[layers, kv_heads ·
-/// head_dim]`; empty for a model whose keys have no bias, or a norm after it, which scales it differently in each key.
-pub(crate) fn key_centres(config: &ModelConfig, weights: &Weights, rotary: &RotaryFrequencies) -> Vec<f32> {
+/// head_dim]`; empty for a model whose keys have no bias, or a norm after it, which scales it differently in each key. `rotary` are the model's
+/// tables ([`crate::rope::tables`]).
+pub(crate) fn key_centres(config: &ModelConfig, weights: &Weights, rotary: &[RotaryFrequencies]) -> Vec<f32> {
     let has_bias = |layer: &LayerWeights| layer.key.bias.is_some() && layer.key_norm.is_none();
     if !weights.layers.iter().any(has_bias) {
         return Vec::new();
@@ -27,8 +28,10 @@ pub(crate) fn key_centres(config: &ModelConfig, weights: &Weights, rotary: &Rota
         let heads = bias.chunks_exact(config.head_dim).zip(centres.chunks_exact_mut(config.head_dim));
         for (bias, centre) in heads {
             centre.copy_from_slice(bias);
-            if config.rotates(index) {
-                turn_to_the_mean(centre, rotary);
+            if config.rotates(index)
+                && let Some(table) = rotary.get(config.rope_table(index))
+            {
+                turn_to_the_mean(centre, table);
             }
         }
     }
@@ -61,6 +64,7 @@ mod tests {
     use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam};
 
     use super::*;
+    use crate::config::{RopeConfig, SlidingWindow};
     use crate::testing::{RandomWeights, tiny_config};
     use crate::weights::LoadOptions;
 
@@ -72,11 +76,33 @@ mod tests {
         let options = LoadOptions { simd: SimdLevel::detect(), team };
         let source = RandomWeights::new(config.clone(), Dtype::F32, 5);
         let weights = Weights::load(&config, &source, &options).unwrap();
-        let centres = key_centres(&config, &weights, &crate::rope::frequencies(&config.rope));
+        let centres = key_centres(&config, &weights, &crate::rope::tables(&config));
         let (rotated, unrotated) = centres.split_at(config.kv_width());
         let bias = |layer: usize| weights.layers[layer].key.bias.as_ref().unwrap()[..].to_vec();
         assert_eq!(unrotated, bias(1));
         assert_ne!(rotated, bias(0));
+    }
+
+    #[test]
+    fn the_centre_of_a_layer_is_turned_by_the_table_of_that_layer() {
+        let plain = ModelConfig {
+            attention_bias: true,
+            sliding_window: Some(SlidingWindow { positions: 8, layers: vec![1] }),
+            ..tiny_config()
+        };
+        let other = RopeConfig { base: 100.0, ..plain.rope.clone() };
+        let two_tables = ModelConfig { windowed_rope: Some(other.clone()), ..plain.clone() };
+        let other_everywhere = ModelConfig { rope: other, ..plain.clone() };
+        let team = Arc::new(ThreadTeam::new(1).unwrap());
+        let options = LoadOptions { simd: SimdLevel::detect(), team };
+        let source = RandomWeights::new(plain.clone(), Dtype::F32, 5);
+        let weights = Weights::load(&plain, &source, &options).unwrap();
+        let centres = |config: &ModelConfig| key_centres(config, &weights, &crate::rope::tables(config));
+        let (first, second, both) = (centres(&plain), centres(&other_everywhere), centres(&two_tables));
+        let width = plain.kv_width();
+        assert_eq!(both[..width], first[..width]);
+        assert_eq!(both[width..], second[width..]);
+        assert_ne!(first[width..], second[width..]);
     }
 
     #[test]

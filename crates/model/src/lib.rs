@@ -1,5 +1,5 @@
 //! A language model: its files (GGUF, safetensors), its configuration, its weights, and one forward pass for all families; and encoders
-//! ([`encoder`]), which give vectors of texts.
+//! ([`encoder`]), which with some language models give vectors of texts ([`embedder`]).
 //!
 //! This crate does not know text, tokenizers, chat templates, sampling, scheduling or HTTP; it turns token ids into logits,
 //! log-probabilities of given tokens and hidden states.
@@ -8,6 +8,7 @@
 mod adapter;
 mod batch;
 pub mod config;
+pub mod embedder;
 pub mod encoder;
 mod errors;
 pub mod families;

@@ -190,7 +190,8 @@ impl ModelFile {
         })
     }
 
-    fn packed_weights(&self, config: &ModelConfig) -> Result<u64, ModelError> {
+    /// Bytes of the weights that `config` implies, packed for the kernels.
+    pub(crate) fn packed_weights(&self, config: &ModelConfig) -> Result<u64, ModelError> {
         let mut bytes = 0_u64;
         for weight in config.weights() {
             let view = self.tensor(weight)?;

@@ -1,5 +1,6 @@
 //! What the two file formats call each weight.
 
+use crate::config::ModelConfig;
 use crate::tensor_source::{LayerWeightName, WeightName};
 
 /// How a file format spells names.
@@ -9,6 +10,9 @@ pub enum Naming {
     Gguf,
     /// `model.layers.0.self_attn.q_proj.weight`
     HuggingFace,
+    /// The same for families with norms behind attention and the feed-forward network (Gemma 3, OLMo 2), whose
+    /// `post_attention_layernorm` is the norm behind attention: elsewhere that is the one before the feed-forward network.
+    HuggingFaceNormsAfter,
 }
 
 /// The weights outside the layers: ours, GGUF's, Hugging Face's.
@@ -18,8 +22,8 @@ const MODEL_NAMES: [(WeightName, &str, &str); 3] = [
     (WeightName::Head, "output.weight", "lm_head.weight"),
 ];
 
-/// The weights of a layer, after the layer's prefix.
-const LAYER_NAMES: [(LayerWeightName, &str, &str); 19] = [
+/// The weights of a layer, after the layer's prefix: ours, GGUF's, Hugging Face's.
+const LAYER_NAMES: [(LayerWeightName, &str, &str); 21] = [
     (LayerWeightName::AttentionNorm, "attn_norm.weight", "input_layernorm.weight"),
     (LayerWeightName::Query, "attn_q.weight", "self_attn.q_proj.weight"),
     (LayerWeightName::QueryBias, "attn_q.bias", "self_attn.q_proj.bias"),
@@ -31,6 +35,7 @@ const LAYER_NAMES: [(LayerWeightName, &str, &str); 19] = [
     (LayerWeightName::KeyNorm, "attn_k_norm.weight", "self_attn.k_norm.weight"),
     (LayerWeightName::Output, "attn_output.weight", "self_attn.o_proj.weight"),
     (LayerWeightName::OutputBias, "attn_output.bias", "self_attn.o_proj.bias"),
+    (LayerWeightName::AttentionOutputNorm, "post_attention_norm.weight", "post_self_attn_layernorm.weight"),
     (LayerWeightName::FeedForwardNorm, "ffn_norm.weight", "post_attention_layernorm.weight"),
     (LayerWeightName::Gate, "ffn_gate.weight", "mlp.gate_proj.weight"),
     (LayerWeightName::GateBias, "ffn_gate.bias", "mlp.gate_proj.bias"),
@@ -39,6 +44,14 @@ const LAYER_NAMES: [(LayerWeightName, &str, &str); 19] = [
     (LayerWeightName::Down, "ffn_down.weight", "mlp.down_proj.weight"),
     (LayerWeightName::DownBias, "ffn_down.bias", "mlp.down_proj.bias"),
     (LayerWeightName::Router, "ffn_gate_inp.weight", "mlp.gate.weight"),
+    (LayerWeightName::FeedForwardOutputNorm, "post_ffw_norm.weight", "post_mlp_layernorm.weight"),
+];
+
+/// What [`Naming::HuggingFaceNormsAfter`] calls otherwise than [`Naming::HuggingFace`].
+const NORMS_AFTER: [(LayerWeightName, &str); 3] = [
+    (LayerWeightName::AttentionOutputNorm, "post_attention_layernorm.weight"),
+    (LayerWeightName::FeedForwardNorm, "pre_feedforward_layernorm.weight"),
+    (LayerWeightName::FeedForwardOutputNorm, "post_feedforward_layernorm.weight"),
 ];
 
 /// Makes the name of one expert's weight.
@@ -57,6 +70,11 @@ const EXPERT_NAMES: [(OfExpert, &str, &str); 3] = [
 const GATE_AND_UP_OF_ALL: &str = "mlp.experts.gate_up_proj";
 const DOWN_OF_ALL: &str = "mlp.experts.down_proj";
 
+/// The tensors of fused families after the layer's prefix, GGUF's name and Hugging Face's: the rows of the q projection, then those of
+/// k and v; the rows of the gate projection, then those of the up projection.
+const QUERY_KEY_VALUE: (&str, &str) = ("attn_qkv.weight", "self_attn.qkv_proj.weight");
+const GATE_AND_UP: (&str, &str) = ("ffn_up.weight", "mlp.gate_up_proj.weight");
+
 impl LayerWeightName {
     /// The expert to which the weight belongs.
     pub fn expert(self) -> Option<u16> {
@@ -70,17 +88,20 @@ impl LayerWeightName {
 }
 
 impl Naming {
-    /// What the format calls `weight`.
+    /// The naming of a Hugging Face folder of a model with this configuration.
+    pub fn of_folder(config: &ModelConfig) -> Naming {
+        if config.norms.after() { Naming::HuggingFaceNormsAfter } else { Naming::HuggingFace }
+    }
+
+    /// What the format calls `weight`, in a tensor of its own. The tensors of fused families: [`Naming::spell_stacked`].
     pub fn spell(self, weight: WeightName) -> String {
         match weight {
             WeightName::Layer(layer, weight) if weight.expert().is_some() => {
                 format!("{}{layer}.{}", self.layer_prefix(), self.spell_expert(weight))
             }
             WeightName::Layer(layer, weight) => {
-                let suffix = LAYER_NAMES
-                    .iter()
-                    .find(|(known, ..)| *known == weight)
-                    .map_or("", |(_, gguf, hugging_face)| self.pick(gguf, hugging_face));
+                let found = LAYER_NAMES.iter().find(|(known, ..)| *known == weight);
+                let suffix = found.map_or("", |entry| self.suffix(entry));
                 format!("{}{layer}.{suffix}", self.layer_prefix())
             }
             weight => MODEL_NAMES
@@ -90,7 +111,7 @@ impl Naming {
         }
     }
 
-    /// The weight that the format calls `name`, if it is one of ours.
+    /// The weight that the format calls `name`, if it is one of ours; of a file that is not fused.
     pub fn read(self, name: &str) -> Option<WeightName> {
         if let Some((weight, ..)) =
             MODEL_NAMES.iter().find(|(_, gguf, hugging_face)| self.pick(gguf, hugging_face) == name)
@@ -102,31 +123,40 @@ impl Naming {
         if let Some(weight) = self.read_expert(suffix) {
             return Some(WeightName::Layer(layer, weight));
         }
-        let (weight, ..) =
-            LAYER_NAMES.iter().find(|(_, gguf, hugging_face)| self.pick(gguf, hugging_face) == suffix)?;
+        let (weight, ..) = LAYER_NAMES.iter().find(|entry| self.suffix(entry) == suffix)?;
         Some(WeightName::Layer(layer, *weight))
     }
 
-    /// What the format calls the tensor with the weights of all experts of a layer, where a file may have that instead of one for each expert.
-    pub(crate) fn spell_stacked(self, weight: WeightName) -> Option<String> {
+    /// What the format calls the tensor that holds a weight together with others: in a file of a fused family that with the q, k and v or
+    /// the gate and up projections; else that with the weights of all experts of a layer, where a file may have that instead of one for
+    /// each expert.
+    pub(crate) fn spell_stacked(self, weight: WeightName, fused: bool) -> Option<String> {
+        use LayerWeightName as W;
         let WeightName::Layer(layer, weight) = weight else { return None };
-        let name = match (self, weight) {
-            (Naming::HuggingFace, LayerWeightName::ExpertGate(_) | LayerWeightName::ExpertUp(_)) => {
-                GATE_AND_UP_OF_ALL
-            }
-            (Naming::HuggingFace, LayerWeightName::ExpertDown(_)) => DOWN_OF_ALL,
+        let (gguf, hugging_face) = match weight {
+            W::Query | W::Key | W::Value if fused => QUERY_KEY_VALUE,
+            W::Gate | W::Up if fused => GATE_AND_UP,
+            W::ExpertGate(_) | W::ExpertUp(_) if self != Naming::Gguf => ("", GATE_AND_UP_OF_ALL),
+            W::ExpertDown(_) if self != Naming::Gguf => ("", DOWN_OF_ALL),
             _ => return None,
         };
-        Some(format!("{}{layer}.{name}", self.layer_prefix()))
+        Some(format!("{}{layer}.{}", self.layer_prefix(), self.pick(gguf, hugging_face)))
     }
 
     /// The first weight in a tensor that [`Naming::spell_stacked`] names.
-    pub(crate) fn read_stacked(self, name: &str) -> Option<WeightName> {
+    pub(crate) fn read_stacked(self, name: &str, fused: bool) -> Option<WeightName> {
         let (layer, suffix) = name.strip_prefix(self.layer_prefix())?.split_once('.')?;
-        let weight = match (self, suffix) {
-            (Naming::HuggingFace, GATE_AND_UP_OF_ALL) => LayerWeightName::ExpertGate(0),
-            (Naming::HuggingFace, DOWN_OF_ALL) => LayerWeightName::ExpertDown(0),
-            _ => return None,
+        let is = |(gguf, hugging_face): (&'static str, &'static str)| self.pick(gguf, hugging_face) == suffix;
+        let weight = if fused && is(QUERY_KEY_VALUE) {
+            LayerWeightName::Query
+        } else if fused && is(GATE_AND_UP) {
+            LayerWeightName::Gate
+        } else if self != Naming::Gguf && suffix == GATE_AND_UP_OF_ALL {
+            LayerWeightName::ExpertGate(0)
+        } else if self != Naming::Gguf && suffix == DOWN_OF_ALL {
+            LayerWeightName::ExpertDown(0)
+        } else {
+            return None;
         };
         Some(WeightName::Layer(layer.parse().ok()?, weight))
     }
@@ -137,7 +167,9 @@ impl Naming {
         let found = EXPERT_NAMES.iter().find(|(make, ..)| make(expert) == weight);
         found.map_or_else(String::new, |(_, gguf, hugging_face)| match self {
             Naming::Gguf => (*gguf).to_owned(),
-            Naming::HuggingFace => format!("mlp.experts.{expert}.{hugging_face}"),
+            Naming::HuggingFace | Naming::HuggingFaceNormsAfter => {
+                format!("mlp.experts.{expert}.{hugging_face}")
+            }
         })
     }
 
@@ -145,7 +177,7 @@ impl Naming {
     fn read_expert(self, suffix: &str) -> Option<LayerWeightName> {
         let (expert, ending) = match self {
             Naming::Gguf => (0, suffix),
-            Naming::HuggingFace => {
+            Naming::HuggingFace | Naming::HuggingFaceNormsAfter => {
                 let (expert, ending) = suffix.strip_prefix("mlp.experts.")?.split_once('.')?;
                 (expert.parse().ok()?, ending)
             }
@@ -155,6 +187,16 @@ impl Naming {
         found.map(|(make, ..)| make(expert))
     }
 
+    /// What follows the layer's number in the name of a weight of [`LAYER_NAMES`].
+    fn suffix(self, entry: &(LayerWeightName, &'static str, &'static str)) -> &'static str {
+        let (weight, gguf, hugging_face) = *entry;
+        let other = NORMS_AFTER.iter().find(|(norm, _)| *norm == weight);
+        match (self, other) {
+            (Naming::HuggingFaceNormsAfter, Some((_, name))) => *name,
+            _ => self.pick(gguf, hugging_face),
+        }
+    }
+
     fn layer_prefix(self) -> &'static str {
         self.pick("blk.", "model.layers.")
     }
@@ -162,7 +204,7 @@ impl Naming {
     fn pick(self, gguf: &'static str, hugging_face: &'static str) -> &'static str {
         match self {
             Naming::Gguf => gguf,
-            Naming::HuggingFace => hugging_face,
+            Naming::HuggingFace | Naming::HuggingFaceNormsAfter => hugging_face,
         }
     }
 }
@@ -170,16 +212,71 @@ impl Naming {
 #[cfg(test)]
 mod tests {
     use super::{LAYER_NAMES, MODEL_NAMES, Naming};
+    use crate::config::{ModelConfig, NormPlacement};
     use crate::tensor_source::{LayerWeightName, WeightName};
+    use crate::testing::tiny_config;
 
     #[test]
     fn every_name_is_read_as_it_is_spelled() {
         let layer_weights = LAYER_NAMES.iter().map(|(weight, ..)| WeightName::Layer(17, *weight));
         for weight in MODEL_NAMES.iter().map(|(weight, ..)| *weight).chain(layer_weights) {
-            for naming in [Naming::Gguf, Naming::HuggingFace] {
+            for naming in [Naming::Gguf, Naming::HuggingFace, Naming::HuggingFaceNormsAfter] {
                 assert_eq!(naming.read(&naming.spell(weight)), Some(weight));
             }
         }
+    }
+
+    #[test]
+    fn folders_with_norms_behind_attention_give_a_name_another_meaning() {
+        let before = tiny_config();
+        let after = ModelConfig { norms: NormPlacement::After, ..tiny_config() };
+        let both = ModelConfig { norms: NormPlacement::BeforeAndAfter, ..tiny_config() };
+        let name = "model.layers.3.post_attention_layernorm.weight";
+        for (config, weight) in [
+            (before, LayerWeightName::FeedForwardNorm),
+            (after, LayerWeightName::AttentionOutputNorm),
+            (both, LayerWeightName::AttentionOutputNorm),
+        ] {
+            let weight = WeightName::Layer(3, weight);
+            assert_eq!(Naming::of_folder(&config).read(name), Some(weight));
+            assert_eq!(Naming::of_folder(&config).spell(weight), name);
+        }
+        for (weight, gguf, folder) in [
+            (LayerWeightName::AttentionNorm, "attn_norm", "input_layernorm"),
+            (LayerWeightName::AttentionOutputNorm, "post_attention_norm", "post_attention_layernorm"),
+            (LayerWeightName::FeedForwardNorm, "ffn_norm", "pre_feedforward_layernorm"),
+            (LayerWeightName::FeedForwardOutputNorm, "post_ffw_norm", "post_feedforward_layernorm"),
+        ] {
+            let weight = WeightName::Layer(0, weight);
+            assert_eq!(Naming::Gguf.spell(weight), format!("blk.0.{gguf}.weight"));
+            let folder = format!("model.layers.0.{folder}.weight");
+            assert_eq!(Naming::HuggingFaceNormsAfter.spell(weight), folder);
+        }
+    }
+
+    #[test]
+    fn fused_projections_have_a_common_tensor() {
+        use LayerWeightName as W;
+        for (weights, gguf, folder) in [
+            (&[W::Query, W::Key, W::Value][..], "attn_qkv.weight", "self_attn.qkv_proj.weight"),
+            (&[W::Gate, W::Up][..], "ffn_up.weight", "mlp.gate_up_proj.weight"),
+        ] {
+            for (naming, name) in [
+                (Naming::Gguf, format!("blk.3.{gguf}")),
+                (Naming::HuggingFace, format!("model.layers.3.{folder}")),
+            ] {
+                for weight in weights {
+                    let weight = WeightName::Layer(3, *weight);
+                    assert_eq!(naming.spell_stacked(weight, true).as_ref(), Some(&name));
+                    assert_eq!(naming.spell_stacked(weight, false), None);
+                }
+                let first = WeightName::Layer(3, weights[0]);
+                assert_eq!(naming.read_stacked(&name, true), Some(first));
+                assert_eq!(naming.read_stacked(&name, false), None);
+            }
+        }
+        let down = WeightName::Layer(3, W::Down);
+        assert_eq!(Naming::Gguf.spell_stacked(down, true), None);
     }
 
     #[test]
@@ -200,15 +297,15 @@ mod tests {
             (LayerWeightName::ExpertDown(0), "model.layers.3.mlp.experts.down_proj"),
         ] {
             let weight = WeightName::Layer(3, weight);
-            assert_eq!(Naming::HuggingFace.spell_stacked(weight).as_deref(), Some(name));
-            assert_eq!(Naming::HuggingFace.read_stacked(name), Some(weight));
+            assert_eq!(Naming::HuggingFace.spell_stacked(weight, false).as_deref(), Some(name));
+            assert_eq!(Naming::HuggingFace.read_stacked(name, false), Some(weight));
             assert_eq!(Naming::HuggingFace.read(name), None);
         }
         let up = WeightName::Layer(3, LayerWeightName::ExpertUp(11));
-        let name = Naming::HuggingFace.spell_stacked(up);
+        let name = Naming::HuggingFace.spell_stacked(up, false);
         assert_eq!(name.as_deref(), Some("model.layers.3.mlp.experts.gate_up_proj"));
-        assert_eq!(Naming::Gguf.spell_stacked(up), None);
-        assert_eq!(Naming::HuggingFace.spell_stacked(WeightName::Head), None);
+        assert_eq!(Naming::Gguf.spell_stacked(up, false), None);
+        assert_eq!(Naming::HuggingFace.spell_stacked(WeightName::Head, false), None);
     }
 
     #[test]

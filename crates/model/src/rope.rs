@@ -4,7 +4,12 @@ use std::f64::consts::TAU;
 
 use zhenjin_tensor::{RotaryFrequencies, RotaryLayout};
 
-use crate::config::{RopeConfig, RopeLayout, RopeScaling};
+use crate::config::{ModelConfig, RopeConfig, RopeLayout, RopeScaling};
+
+/// The tables of a model: one for all layers, or a second for those with a window. [`ModelConfig::rope_table`] says which layer uses which.
+pub fn tables(config: &ModelConfig) -> Vec<RotaryFrequencies> {
+    std::iter::once(&config.rope).chain(&config.windowed_rope).map(frequencies).collect()
+}
 
 /// Radians per position for each pair of dimensions, with the factor that scaling puts on cosines and sines.
 pub fn frequencies(config: &RopeConfig) -> RotaryFrequencies {
@@ -17,6 +22,10 @@ pub fn frequencies(config: &RopeConfig) -> RotaryFrequencies {
         RopeScaling::Linear { factor } => plain.iter().map(|radians| radians / factor).collect(),
         RopeScaling::Divisors(divisors) => {
             plain.iter().zip(divisors).map(|(radians, divisor)| radians / f64::from(*divisor)).collect()
+        }
+        RopeScaling::LongRope { factors, attention_factor, .. } => {
+            magnitude = *attention_factor;
+            plain.iter().zip(factors).map(|(radians, factor)| radians / factor).collect()
         }
         RopeScaling::Llama3 {
             factor,
@@ -83,6 +92,8 @@ fn yarn(plain: &[f64], config: &RopeConfig, scaling: &RopeScaling) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SlidingWindow;
+    use crate::testing::tiny_config;
 
     fn config(scaling: RopeScaling) -> RopeConfig {
         RopeConfig { base: 10_000.0, rotary_dim: 8, layout: RopeLayout::HalfSplit, scaling }
@@ -103,6 +114,28 @@ mod tests {
         assert_eq!(linear.magnitude, 1.0);
         let divided = frequencies(&config(RopeScaling::Divisors(vec![1.0, 2.0, 4.0, 8.0])));
         assert_near(&divided.radians, &[1.0, 0.05, 0.0025, 0.000_125]);
+        let long = frequencies(&config(RopeScaling::LongRope {
+            factors: vec![1.0, 1.25, 2.0, 4.0],
+            attention_factor: 1.19,
+            original_context_length: 4096,
+        }));
+        assert_near(&long.radians, &[1.0, 0.08, 0.005, 0.000_25]);
+        assert_eq!(long.magnitude, 1.19);
+    }
+
+    #[test]
+    fn layers_with_a_window_may_have_a_table_of_their_own() {
+        let window = SlidingWindow { positions: 8, layers: vec![0, 2] };
+        let plain = ModelConfig { layers: 4, sliding_window: Some(window), ..tiny_config() };
+        assert_eq!(tables(&plain).len(), 1);
+        assert_eq!([0, 1, 2, 3].map(|layer| plain.rope_table(layer)), [0; 4]);
+        let other = RopeConfig { base: 500.0, ..plain.rope.clone() };
+        let two = ModelConfig { windowed_rope: Some(other), ..plain };
+        let found = tables(&two);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].radians, frequencies(&two.rope).radians);
+        assert_near(&found[1].radians[1..2], &[500_f64.powf(-0.125)]);
+        assert_eq!([0, 1, 2, 3].map(|layer| two.rope_table(layer)), [1, 0, 1, 0]);
     }
 
     // Numbers from transformers' `_compute_llama3_parameters` and `_compute_yarn_parameters` for the same settings.

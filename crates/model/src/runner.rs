@@ -45,7 +45,8 @@ pub struct RunnerOptions {
 pub struct Runner {
     model: Arc<Model>,
     executor: DirectExecutor,
-    rotary: RotaryFrequencies,
+    /// See [`rope::tables`].
+    rotary: Vec<RotaryFrequencies>,
     max_rows: usize,
     max_logits_rows: usize,
     context_length: usize,
@@ -73,7 +74,7 @@ impl Runner {
         if usable_vocabulary == 0 {
             return Err(ModelError::NoUsableVocabulary);
         }
-        let rotary = rope::frequencies(&config.rope);
+        let rotary = rope::tables(config);
         let cache = KvCache::new(kv_shape(config, options.kv_dtype), options.pages)?;
         let shape = forward::attention_shape(config);
         let mut executor = DirectExecutor::new(cache, shape, options.simd, options.team)?;
@@ -218,27 +219,26 @@ impl Runner {
         }
         let normalised = transformer.final_norm(executor, &states)?;
         executor.discard(states);
-        // The scores come first: their piece of outputs has the memory that the logits take next.
-        if scored.len() == selected.len() {
-            executor.score(&normalised, weights.head(), self.usable_vocabulary, targets, &mut self.scores)?;
-        } else if !scored.is_empty() {
-            let rows = executor.copy_rows(&normalised, scored)?;
-            executor.score(&rows, weights.head(), self.usable_vocabulary, targets, &mut self.scores)?;
-            executor.discard(rows);
-        }
+        // Hidden states have no factor that logits may have.
         if !hidden.is_empty() {
             self.hidden = Some(executor.copy_rows(&normalised, hidden)?);
         }
+        let input = transformer.head_input(executor, normalised)?;
+        // The scores come before the logits: their piece of outputs has the memory that these take next.
+        if scored.len() == selected.len() {
+            executor.score(&input, weights.head(), self.usable_vocabulary, targets, &mut self.scores)?;
+        } else if !scored.is_empty() {
+            let rows = executor.copy_rows(&input, scored)?;
+            executor.score(&rows, weights.head(), self.usable_vocabulary, targets, &mut self.scores)?;
+            executor.discard(rows);
+        }
         if logits.is_empty() {
-            executor.discard(normalised);
+            executor.discard(input);
             return Ok(());
         }
-        let normalised = if logits.len() == selected.len() {
-            normalised
-        } else {
-            executor.select_rows(normalised, logits)?
-        };
-        self.logits = Some(transformer.head(executor, normalised)?);
+        let input =
+            if logits.len() == selected.len() { input } else { executor.select_rows(input, logits)? };
+        self.logits = Some(transformer.head_logits(executor, input)?);
         Ok(())
     }
 

@@ -24,7 +24,7 @@ pub enum WeightName {
 /// One weight of a transformer layer. Shapes are `[outputs, inputs]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LayerWeightName {
-    /// Norm before attention, `[hidden_size]`.
+    /// Norm before attention, `[hidden_size]`; layers with norms behind attention only have none.
     AttentionNorm,
     /// Query projection, `[heads · head_dim, hidden_size]`.
     Query,
@@ -38,15 +38,17 @@ pub enum LayerWeightName {
     Value,
     /// Its bias.
     ValueBias,
-    /// Norm of each query head, `[head_dim]`.
+    /// Norm of each query head, `[head_dim]`, or of all as one, `[heads · head_dim]`.
     QueryNorm,
-    /// Norm of each key head, `[head_dim]`.
+    /// Norm of each key head, `[head_dim]`, or of all as one, `[kv_heads · head_dim]`.
     KeyNorm,
     /// Output projection of attention, `[hidden_size, heads · head_dim]`.
     Output,
     /// Its bias.
     OutputBias,
-    /// Norm before the feed-forward network, `[hidden_size]`.
+    /// Norm of what attention adds, `[hidden_size]` (Gemma 3, OLMo 2).
+    AttentionOutputNorm,
+    /// Norm before the feed-forward network, `[hidden_size]`; layers with norms behind it only have none.
     FeedForwardNorm,
     /// Gate projection, `[intermediate_size, hidden_size]`.
     Gate,
@@ -68,6 +70,28 @@ pub enum LayerWeightName {
     ExpertUp(u16),
     /// Down projection of one expert, `[hidden_size, expert width]`.
     ExpertDown(u16),
+    /// Norm of what the feed-forward network adds, `[hidden_size]` (Gemma 3, OLMo 2).
+    FeedForwardOutputNorm,
+}
+
+impl WeightName {
+    /// Whether it is the weight of an RMSNorm.
+    pub fn is_norm(self) -> bool {
+        use LayerWeightName as W;
+        match self {
+            WeightName::FinalNorm => true,
+            WeightName::Embedding | WeightName::Head => false,
+            WeightName::Layer(_, weight) => matches!(
+                weight,
+                W::AttentionNorm
+                    | W::QueryNorm
+                    | W::KeyNorm
+                    | W::AttentionOutputNorm
+                    | W::FeedForwardNorm
+                    | W::FeedForwardOutputNorm
+            ),
+        }
+    }
 }
 
 /// A weight as it lies in its file.

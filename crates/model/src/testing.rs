@@ -22,10 +22,12 @@ use std::path::{Path, PathBuf};
 
 use half::f16;
 use zhenjin_random::SplitMix64;
-use zhenjin_tensor::Dtype;
+use zhenjin_tensor::{Dtype, GateActivation};
 
 use crate::adapter::{ADAPTED, AdapterValues, LowRankValues};
-use crate::config::{ModelConfig, RopeConfig, RopeLayout, RopeScaling};
+use crate::config::{
+    ModelConfig, Multipliers, NormPlacement, QueryKeyNorm, RopeConfig, RopeLayout, RopeScaling, SlidingWindow,
+};
 use crate::errors::ModelError;
 use crate::names::Naming;
 use crate::random::Floats;
@@ -50,16 +52,69 @@ pub fn tiny_config() -> ModelConfig {
             layout: RopeLayout::HalfSplit,
             scaling: RopeScaling::None,
         },
+        windowed_rope: None,
         unrotated_layers: Vec::new(),
         sliding_window: None,
         rms_norm_epsilon: 1e-5,
+        norms: NormPlacement::Before,
+        norms_less_one: false,
         tied_embeddings: true,
         attention_bias: false,
         attention_output_bias: false,
         feed_forward_bias: false,
-        qk_norm: false,
+        qk_norm: QueryKeyNorm::Never,
+        activation: GateActivation::Silu,
+        multipliers: Multipliers::default(),
         experts: None,
     }
+}
+
+/// The tiny model with what Gemma 3 has: norms before and behind, stored less 1, and of each head; windows in all layers but one, which turn by
+/// another base; GELU; a scale of attention. All other factors too.
+pub fn tiny_gemma() -> ModelConfig {
+    let tiny = tiny_config();
+    ModelConfig {
+        architecture: "gemma3_text".to_owned(),
+        layers: 3,
+        windowed_rope: Some(RopeConfig { base: 300.0, ..tiny.rope.clone() }),
+        sliding_window: Some(SlidingWindow { positions: 19, layers: vec![0, 2] }),
+        norms: NormPlacement::BeforeAndAfter,
+        norms_less_one: true,
+        qk_norm: QueryKeyNorm::Heads,
+        activation: GateActivation::GeluTanh,
+        multipliers: Multipliers { embedding: 8.0, residual: 0.7, attention: Some(0.2), logits: 0.5 },
+        ..tiny
+    }
+}
+
+/// The tiny model with what OLMo 2 has: norms behind attention and the feed-forward network alone, and of whole rows of queries and keys.
+pub fn tiny_norms_after() -> ModelConfig {
+    ModelConfig {
+        architecture: "olmo2".to_owned(),
+        norms: NormPlacement::After,
+        qk_norm: QueryKeyNorm::Whole,
+        tied_embeddings: false,
+        ..tiny_config()
+    }
+}
+
+/// The tiny model with what Granite has: constant factors.
+pub fn tiny_granite() -> ModelConfig {
+    ModelConfig {
+        architecture: "granite".to_owned(),
+        multipliers: Multipliers { embedding: 6.0, residual: 0.3, attention: Some(0.1), logits: 0.25 },
+        ..tiny_config()
+    }
+}
+
+/// The tiny model with what Phi-3 has: one tensor for the q, k and v projections in its files, and one for gate and up.
+pub fn tiny_phi() -> ModelConfig {
+    ModelConfig { architecture: "phi3".to_owned(), tied_embeddings: false, ..tiny_config() }
+}
+
+/// The tiny models whose forward pass is another than that of Llama, Qwen and Mistral: [`tiny_gemma`], [`tiny_norms_after`] and [`tiny_granite`].
+pub fn tiny_forms() -> [ModelConfig; 3] {
+    [tiny_gemma(), tiny_norms_after(), tiny_granite()]
 }
 
 /// Random weights of every tensor that a configuration implies.
@@ -86,8 +141,7 @@ impl RandomWeights {
                 // Variance 1/inputs keeps the variance of what comes in.
                 blocks(&mut random, dtype, elements, (3.0 / shape[1] as f32).sqrt())
             } else {
-                let name = Naming::HuggingFace.spell(weight);
-                let centre = if name.ends_with("norm.weight") { 1.0 } else { 0.0 };
+                let centre = if weight.is_norm() && !config.norms_less_one { 1.0 } else { 0.0 };
                 (0..elements).flat_map(|_| (centre + 0.3 * random.symmetric()).to_le_bytes()).collect()
             };
             tensors.insert(Naming::HuggingFace.spell(weight), (dtype, shape, bytes));
@@ -195,8 +249,9 @@ pub fn golden_weights(name: &str, count: usize) -> Vec<f32> {
 /// As for [`Weights::load`].
 pub fn golden_model(config: &ModelConfig, options: &LoadOptions) -> Result<Weights, ModelError> {
     let mut weights = Weights::load(config, &RandomWeights::new(config.clone(), Dtype::F32, 0), options)?;
+    let naming = Naming::of_folder(config);
     for (name, weight) in weights.parameters_mut() {
-        let values = golden_weights(&Naming::HuggingFace.spell(name), config.shape(name).iter().product());
+        let values = golden_weights(&naming.spell(name), config.shape(name).iter().product());
         match weight {
             Weight::Matrix(matrix) => matrix.write_f32(&values)?,
             Weight::Vector(vector) => vector.copy_from_slice(&values),

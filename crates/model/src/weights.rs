@@ -37,24 +37,28 @@ impl<M, V> Weights<M, V> {
 /// The weights of one layer.
 #[derive(Debug)]
 pub struct LayerWeights<M = Matrix, V = Vector> {
-    /// Norm before attention.
-    pub attention_norm: V,
+    /// Norm before attention, if there is one there.
+    pub attention_norm: Option<V>,
     /// Query projection.
     pub query: Linear<M, V>,
     /// Key projection.
     pub key: Linear<M, V>,
     /// Value projection.
     pub value: Linear<M, V>,
-    /// Norm of each query head.
+    /// Norm of each query head, or of all as one.
     pub query_norm: Option<V>,
-    /// Norm of each key head.
+    /// Norm of each key head, or of all as one.
     pub key_norm: Option<V>,
     /// Output projection of attention.
     pub output: Linear<M, V>,
-    /// Norm before the feed-forward network.
-    pub feed_forward_norm: V,
-    /// What is computed between the norm and the residual stream.
+    /// Norm of what attention adds, if there is one.
+    pub attention_output_norm: Option<V>,
+    /// Norm before the feed-forward network, if there is one there.
+    pub feed_forward_norm: Option<V>,
+    /// What is computed between the norms, or between one and the residual stream.
     pub feed_forward: FeedForward<M, V>,
+    /// Norm of what the feed-forward network adds, if there is one.
+    pub feed_forward_output_norm: Option<V>,
 }
 
 /// The feed-forward network of a layer.

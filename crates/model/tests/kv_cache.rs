@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use zhenjin_model::config::RopeLayout;
+use zhenjin_model::config::{RopeConfig, RopeLayout, SlidingWindow};
 use zhenjin_model::perplexity::{self, PerplexityOptions};
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{
@@ -78,10 +78,15 @@ fn mean_divergence(model: &Arc<Model>) -> f64 {
 
 #[test]
 fn large_key_biases_cost_hardly_more_in_8_bits_than_small_ones() {
-    for (head_dim, layout) in
-        [(64, RopeLayout::HalfSplit), (96, RopeLayout::Interleaved), (128, RopeLayout::HalfSplit)]
-    {
-        let config = config(head_dim, layout);
+    // Keys of a layer with a window turn by a table of its own.
+    let plain = config(64, RopeLayout::HalfSplit);
+    let windowed = ModelConfig {
+        sliding_window: Some(SlidingWindow { positions: 100, layers: vec![0] }),
+        windowed_rope: Some(RopeConfig { base: 3e5, ..plain.rope.clone() }),
+        ..plain.clone()
+    };
+    for config in [plain, config(96, RopeLayout::Interleaved), config(128, RopeLayout::HalfSplit), windowed] {
+        let head_dim = config.head_dim;
         let [without, with] = [1.0, 150.0].map(|largest| mean_divergence(&model(&config, largest)));
         assert!(without > 0.0 && without < 5e-4, "head_dim {head_dim}: {without}");
         assert!(with < 2.0 * without, "head_dim {head_dim}: {with} with outliers, {without} without");

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use zhenjin_model::config::RopeLayout;
-use zhenjin_model::testing::{RandomWeights, random_adapter, tiny_config};
+use zhenjin_model::config::{QueryKeyNorm, RopeLayout};
+use zhenjin_model::testing::{RandomWeights, random_adapter, tiny_config, tiny_forms};
 use zhenjin_model::{
     Adapter, Learned, Learner, LearnerOptions, LoadOptions, ModelConfig, TokenBatch, Weights,
 };
@@ -12,11 +12,11 @@ use zhenjin_tensor::{
 };
 
 fn configs() -> Vec<ModelConfig> {
-    let qwen3 = ModelConfig { qk_norm: true, layers: 3, ..tiny_config() };
+    let qwen3 = ModelConfig { qk_norm: QueryKeyNorm::Heads, layers: 3, ..tiny_config() };
     let qwen2 = ModelConfig { attention_bias: true, kv_heads: 1, ..tiny_config() };
     let mut mistral = ModelConfig { tied_embeddings: false, ..tiny_config() };
     mistral.rope.layout = RopeLayout::Interleaved;
-    vec![tiny_config(), qwen3, qwen2, mistral]
+    [vec![tiny_config(), qwen3, qwen2, mistral], tiny_forms().to_vec()].concat()
 }
 
 /// All of them with the processor's best instructions, the first at every level.

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use zhenjin_model::config::{RopeLayout, SlidingWindow};
-use zhenjin_model::testing::{RandomWeights, random_adapter, tiny_config};
+use zhenjin_model::config::{QueryKeyNorm, RopeLayout, SlidingWindow};
+use zhenjin_model::testing::{RandomWeights, random_adapter, tiny_config, tiny_forms};
 use zhenjin_model::{
     Adapter, Learned, Learner, LearnerOptions, LoadOptions, Model, ModelConfig, PAGE_TOKENS, PageId, Runner,
     RunnerOptions, Scoring, SequenceChunk, TokenBatch,
@@ -20,16 +20,17 @@ const VOCABULARY: usize = 1_101;
 /// Outputs that the tokenizer has.
 const USABLE: usize = 1_090;
 
-fn configs() -> [ModelConfig; 4] {
+fn configs() -> Vec<ModelConfig> {
     let tiny = ModelConfig { vocabulary_size: VOCABULARY, ..tiny_config() };
-    let qwen3 = ModelConfig { qk_norm: true, heads: 6, kv_heads: 2, ..tiny.clone() };
+    let qwen3 = ModelConfig { qk_norm: QueryKeyNorm::Heads, heads: 6, kv_heads: 2, ..tiny.clone() };
     let qwen2 = ModelConfig { attention_bias: true, kv_heads: 1, ..tiny.clone() };
-    let window = Some(SlidingWindow { positions: 37, first_layer: 1 });
+    let window = Some(SlidingWindow { positions: 37, layers: vec![1] });
     let mut mistral =
         ModelConfig { sliding_window: window, tied_embeddings: false, head_dim: 24, ..tiny.clone() };
     mistral.rope.layout = RopeLayout::Interleaved;
     mistral.rope.rotary_dim = 24;
-    [tiny, qwen3, qwen2, mistral]
+    let forms = tiny_forms().map(|form| ModelConfig { vocabulary_size: VOCABULARY, ..form });
+    [vec![tiny, qwen3, qwen2, mistral], forms.to_vec()].concat()
 }
 
 fn team(threads: usize) -> Arc<ThreadTeam> {
@@ -167,8 +168,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
-    fn served_and_trained_log_probabilities_have_the_same_bits(case in cases(), shape in 0usize..4) {
-        let config = configs()[shape].clone();
+    fn served_and_trained_log_probabilities_have_the_same_bits(
+        case in cases(),
+        config in prop::sample::select(configs()),
+    ) {
         let source = RandomWeights::new(config.clone(), Dtype::F32, 3);
         let tokens = tokens(&case);
         for simd in SimdLevel::available() {
@@ -183,10 +186,9 @@ proptest! {
     #[test]
     fn adapters_on_weights_of_any_type_are_served_as_they_are_trained(
         case in cases(),
-        shape in 0usize..4,
+        config in prop::sample::select(configs()),
         dtype in prop::sample::select(vec![Dtype::F32, Dtype::Q8_0, Dtype::Q4_1, Dtype::Bf16]),
     ) {
-        let config = configs()[shape].clone();
         let source = RandomWeights::new(config.clone(), dtype, 3);
         let tokens = tokens(&case);
         for simd in SimdLevel::available() {

@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
-use zhenjin_model::config::{ExpertsConfig, RopeScaling, SlidingWindow};
-use zhenjin_model::families::{Bias, FAMILIES, Family, UnrotatedLayers, WindowRule};
+use zhenjin_model::config::{
+    ExpertsConfig, Multipliers, QueryKeyNorm, RopeConfig, RopeScaling, SlidingWindow,
+};
+use zhenjin_model::families::{Bias, FAMILIES, Family, MultiplierRule, UnrotatedLayers, WindowRule};
 use zhenjin_model::forward::attention_shape;
-use zhenjin_model::testing::{RandomWeights, tiny_config};
+use zhenjin_model::testing::{RandomWeights, tiny_config, tiny_forms};
 use zhenjin_model::{
     LoadOptions, ModelConfig, PAGE_TOKENS, PageId, ReferenceLoader, Transformer, Weights, rope,
 };
@@ -29,15 +31,36 @@ const FLOAT_TOLERANCE: f64 = 1e-5;
 /// of the largest magnitude of their block of 32. That of the largest logit is seen to be off by up to 2.4e-2.
 const QUANTISED_TOLERANCE: f64 = 0.05;
 
+/// Constant factors of a family, none of them 1 where the family may have another.
+fn multipliers(family: &Family, shape: &ModelConfig) -> Multipliers {
+    match family.multipliers {
+        MultiplierRule::Never => Multipliers::default(),
+        MultiplierRule::Granite => {
+            Multipliers { embedding: 6.0, residual: 0.3, attention: Some(0.1), logits: 0.125 }
+        }
+        MultiplierRule::Gemma { .. } => Multipliers {
+            embedding: (shape.hidden_size as f32).sqrt(),
+            attention: Some(1.0 / 40.0_f64.sqrt()),
+            ..Multipliers::default()
+        },
+    }
+}
+
 /// The switches of a family at a shape.
 fn config_of(family: &Family, shape: &ModelConfig) -> ModelConfig {
     let has = |bias: Bias| bias != Bias::Never;
+    // Where the windows have a table of their own, each layer has another one.
+    let windowed = if family.windowed_rope_base.is_some() { vec![0] } else { vec![1] };
     let mut config = ModelConfig {
         architecture: family.model_type.to_owned(),
         attention_bias: has(family.attention_bias),
         attention_output_bias: has(family.attention_output_bias),
         feed_forward_bias: has(family.feed_forward_bias),
+        norms: family.norms,
+        norms_less_one: family.norms_less_one,
         qk_norm: family.qk_norm,
+        activation: family.activation,
+        multipliers: multipliers(family, shape),
         // All are active: which of some are would be another choice where activations are rounded to 8 bits.
         experts: family.experts.then_some(ExpertsConfig {
             count: 3,
@@ -49,10 +72,15 @@ fn config_of(family: &Family, shape: &ModelConfig) -> ModelConfig {
         }),
         unrotated_layers: if family.unrotated == UnrotatedLayers::Never { Vec::new() } else { vec![1] },
         sliding_window: (family.window != WindowRule::Never)
-            .then_some(SlidingWindow { positions: 37, first_layer: 1 }),
+            .then_some(SlidingWindow { positions: 37, layers: windowed }),
         ..shape.clone()
     };
     config.rope.layout = family.gguf_rope_layout;
+    config.windowed_rope = family.windowed_rope_base.map(|base| RopeConfig {
+        base: f64::from(base),
+        scaling: RopeScaling::None,
+        ..config.rope.clone()
+    });
     config
 }
 
@@ -72,6 +100,11 @@ fn shapes() -> Vec<ModelConfig> {
         attention_factor: None,
         truncate: true,
     };
+    let long_rope = RopeScaling::LongRope {
+        factors: (0..8).map(|pair| 1.0 + f64::from(pair) / 3.0).collect(),
+        attention_factor: 1.19,
+        original_context_length: 128,
+    };
     let shape = |heads, kv_heads, head_dim, rotary_dim, tied_embeddings, scaling| {
         let mut config = ModelConfig { heads, kv_heads, head_dim, tied_embeddings, ..tiny_config() };
         config.rope.rotary_dim = rotary_dim;
@@ -84,6 +117,7 @@ fn shapes() -> Vec<ModelConfig> {
         shape(3, 3, 24, 16, true, llama3),
         shape(2, 1, 80, 80, false, yarn),
         shape(6, 2, 32, 32, true, RopeScaling::Divisors((1..=16).map(|divisor| divisor as f32).collect())),
+        shape(4, 2, 16, 16, true, long_rope),
     ]
 }
 
@@ -113,7 +147,7 @@ fn run<E: Executor>(
     weights: &Weights<E::Matrix, E::Vector>,
     read: impl Fn(E::Tensor) -> Vec<f64>,
 ) -> Vec<f64> {
-    let (pages, rotary) = (pages(), rope::frequencies(&config.rope));
+    let (pages, rotary) = (pages(), rope::tables(config));
     let transformer = Transformer { config, weights, adapters: &[] };
     let mut logits = Vec::new();
     for step in STEPS {
@@ -187,9 +221,9 @@ fn every_switch_at_once_is_near_the_forward_pass_in_f64() {
         attention_bias: true,
         attention_output_bias: true,
         feed_forward_bias: true,
-        qk_norm: true,
+        qk_norm: QueryKeyNorm::Heads,
         tied_embeddings: false,
-        sliding_window: Some(SlidingWindow { positions: 37, first_layer: 1 }),
+        sliding_window: Some(SlidingWindow { positions: 37, layers: vec![1] }),
         ..tiny_config()
     };
     for (dtype, tolerance) in [
@@ -205,6 +239,16 @@ fn every_switch_at_once_is_near_the_forward_pass_in_f64() {
     }
 }
 
+#[test]
+fn every_form_of_a_layer_is_near_the_forward_pass_in_f64() {
+    for config in tiny_forms() {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+            let worst = worst_difference(&config, dtype);
+            assert!(worst < FLOAT_TOLERANCE, "{worst:.1e} with weights in {dtype}: {config:?}");
+        }
+    }
+}
+
 /// Scoring, pooling and recomputation call the parts of the forward pass one by one.
 fn parts<E: Executor>(
     executor: &mut E,
@@ -212,7 +256,7 @@ fn parts<E: Executor>(
     weights: &Weights<E::Matrix, E::Vector>,
     read: impl Fn(&E::Tensor) -> Vec<f64>,
 ) {
-    let (lengths, rotary) = ([9, 40], rope::frequencies(&config.rope));
+    let (lengths, rotary) = ([9, 40], rope::tables(config));
     let tokens: Vec<u32> = (0..49).map(|position| token(1, position)).collect();
     let selected = [3, 8, 48];
     let transformer = Transformer { config, weights, adapters: &[] };
@@ -221,7 +265,7 @@ fn parts<E: Executor>(
     begin(executor);
     let expected = read(&transformer.logits(executor, &tokens, &selected).unwrap());
     begin(executor);
-    let mut hidden = executor.embedding(&weights.embedding, &tokens).unwrap();
+    let mut hidden = transformer.embed(executor, &tokens).unwrap();
     for index in 0..config.layers {
         hidden = transformer.layer(executor, index, hidden, None).unwrap();
     }
@@ -243,10 +287,15 @@ fn parts<E: Executor>(
     assert!(read(&nothing).is_empty());
 }
 
+/// Every shape with the switches of Qwen3, and the other forms of a layer.
+fn shapes_and_forms() -> Vec<ModelConfig> {
+    let qwen3 = Family::of_model_type("qwen3").unwrap();
+    shapes().iter().map(|shape| config_of(qwen3, shape)).chain(tiny_forms()).collect()
+}
+
 #[test]
 fn the_parts_of_the_forward_pass_make_up_the_whole() {
-    for shape in shapes() {
-        let config = config_of(&FAMILIES[3], &shape);
+    for config in shapes_and_forms() {
         let source = RandomWeights::new(config.clone(), Dtype::F32, 5);
         let exact = Weights::load_with(&config, &source, &mut ReferenceLoader).unwrap();
         parts(&mut ReferenceExecutor::new(), &config, &exact, |tensor| tensor.values.clone());
@@ -261,15 +310,14 @@ fn the_parts_of_the_forward_pass_make_up_the_whole() {
 /// Training computes whole documents, serving computes chunks of sequences over pages: the same numbers.
 #[test]
 fn packed_documents_have_the_bits_of_served_sequences() {
-    for shape in shapes() {
-        let config = config_of(&FAMILIES[3], &shape);
+    for config in shapes_and_forms() {
         let source = RandomWeights::new(config.clone(), Dtype::F32, 5);
         for simd in SimdLevel::available() {
             let weights = Weights::load(&config, &source, &LoadOptions { simd, team: team() }).unwrap();
             let mut executor = direct_executor(&config, simd);
             let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
             let mut served = vec![Vec::new(); SEQUENCES];
-            let (pages, rotary) = (pages(), rope::frequencies(&config.rope));
+            let (pages, rotary) = (pages(), rope::tables(&config));
             let transformer = Transformer { config: &config, weights: &weights, adapters: &[] };
             for step in STEPS {
                 let rows = step.iter().zip(&pages).map(|(&(start, rows), pages)| SequenceRows {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::support;
-use zhenjin_model::testing::{RandomWeights, tiny_config};
+use zhenjin_model::testing::{RandomWeights, tiny_config, tiny_forms};
 use zhenjin_model::{
     BatchError, HiddenFor, LoadOptions, LogitsFor, Model, ModelConfig, ModelError, PageId, Runner,
     RunnerOptions, Scoring, SequenceChunk, StepOutputs,
@@ -103,8 +103,13 @@ fn a_page_takes_keys_and_values_of_all_layers() {
 
 #[test]
 fn steps_stay_within_the_planned_workspace() {
-    for (intermediate_size, context_length) in [(96, 512), (32, 8192)] {
-        let config = ModelConfig { intermediate_size, context_length, ..tiny_config() };
+    let shapes = [(96, 512), (32, 8192)].map(|(intermediate_size, context_length)| ModelConfig {
+        intermediate_size,
+        context_length,
+        ..tiny_config()
+    });
+    for config in shapes.into_iter().chain(tiny_forms()) {
+        let context_length = config.context_length;
         let weights = RandomWeights::new(config.clone(), Dtype::Q8_0, 1);
         let model = Arc::new(Model::from_source(config.clone(), &weights, &load_options()).unwrap());
         let mut runner = Runner::new(model, runner_options(256)).unwrap();

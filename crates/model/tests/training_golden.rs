@@ -91,7 +91,7 @@ fn logits(case: &Case, config: &ModelConfig, weights: &Weights, options: &LoadOp
     let cache = KvCache::new(kv_shape, 0).unwrap();
     let shape = forward::attention_shape(config);
     let mut executor = DirectExecutor::new(cache, shape, options.simd, Arc::clone(&options.team)).unwrap();
-    executor.begin_packed(&case.lengths, &rope::frequencies(&config.rope)).unwrap();
+    executor.begin_packed(&case.lengths, &rope::tables(config)).unwrap();
     let transformer = Transformer { config, weights, adapters: &[] };
     let logits = transformer.logits(&mut executor, &case.tokens, &case.rows).unwrap();
     (0..case.rows.len()).map(|row| logits.row(row).to_vec()).collect()
@@ -105,6 +105,7 @@ fn logits_loss_and_every_gradient_are_those_of_pytorch() {
     let mut compared = 0;
     for case in cases {
         let config = from_json(case.config.to_string().as_bytes()).unwrap().config;
+        let naming = Naming::of_folder(&config);
         for simd in SimdLevel::available() {
             let load = LoadOptions { simd, team: Arc::new(ThreadTeam::new(2).unwrap()) };
             let weights = golden_model(&config, &load).unwrap();
@@ -140,7 +141,7 @@ fn logits_loss_and_every_gradient_are_those_of_pytorch() {
             }
             assert!((balance - case.balance).abs() < TOLERANCE, "{}: {balance}, {}", case.name, case.balance);
             for (index, (name, _)) in weights.parameters().enumerate() {
-                let name = format!("{}/{}", case.name, Naming::HuggingFace.spell(name));
+                let name = format!("{}/{}", case.name, naming.spell(name));
                 let tensor = expected.tensor(&name).unwrap();
                 let values: Vec<f32> =
                     tensor.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();

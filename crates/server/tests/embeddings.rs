@@ -251,7 +251,8 @@ async fn encoders_are_listed_but_not_offered_for_conversations() {
     ] {
         let answer = application.post(path, body.to_string()).await;
         assert_eq!(answer.status.as_u16(), 400, "{path}: {}", answer.text);
-        let words = "`encoder` is an encoder: it makes embeddings (`/v1/embeddings`) and writes no text";
+        let words =
+            "`encoder` is an embedding model: it makes embeddings (`/v1/embeddings`) and writes no text";
         assert!(answer.text.contains(words), "{path}: {}", answer.text);
         if path.starts_with("/v1/c") {
             assert_eq!(answer.error().2, "model", "{path}: {}", answer.text);
@@ -437,4 +438,60 @@ async fn a_fetched_encoder_is_served_at_its_first_use_and_removed() {
     assert_eq!(delete().await.status, 204);
     assert!(!application.get("/v1/models").await.text.contains("all-minilm:l6"));
     assert!(!folder.exists());
+}
+
+/// A decoder whose folder says how it makes vectors embeds as an encoder does, and writes nothing although it has a head.
+#[tokio::test]
+async fn a_decoder_that_pools_its_hidden_states_makes_embeddings() {
+    let application = Application::with_embedder().await;
+    let ask = async |body: Value| application.post(EMBEDDINGS, body.to_string()).await;
+    let vectors = async |mut body: Value| {
+        body["model"] = json!("embedder");
+        let answer = ask(body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()
+    };
+    let one = vectors(json!({ "input": "The cat sat" })).await;
+    // A token for each byte, and the one that ends a text.
+    assert_eq!(one["usage"], json!({ "prompt_tokens": 12, "total_tokens": 12 }));
+    let of_one = vector(&one, 0);
+    assert!(of_one.len() == 64 && (length(&of_one) - 1.0).abs() < 1e-6);
+    let several = vectors(json!({ "input": ["dogs", "The cat sat", "a mat".repeat(300)] })).await;
+    assert_eq!(vector(&several, 1), of_one);
+    let tokens: Vec<u32> = "The cat sat".bytes().map(u32::from).chain([256]).collect();
+    assert_eq!(vector(&vectors(json!({ "input": tokens })).await, 0), of_one);
+    let in_base64 = vectors(json!({ "input": "The cat sat", "encoding_format": "base64" })).await;
+    let bytes = STANDARD.decode(in_base64["data"][0]["embedding"].as_str().expect("a text")).expect("base64");
+    let floats: Vec<f32> =
+        bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four"))).collect();
+    assert_eq!(floats, of_one);
+    let short = vector(&vectors(json!({ "input": "The cat sat", "dimensions": 16 })).await, 0);
+    assert!(short.len() == 16 && (length(&short) - 1.0).abs() < 1e-6);
+    let named = vectors(json!({ "input": "cats", "prompt_name": "query" })).await;
+    let spelled = vectors(json!({ "input": "Instruct: find\nQuery:cats" })).await;
+    assert_eq!(vector(&named, 0), vector(&spelled, 0));
+
+    let answer = ask(json!({ "model": "embedder", "input": ["a", "b".repeat(9000)] })).await;
+    let (message, code, field) = answer.error();
+    assert_eq!((answer.status.as_u16(), code.as_str()), (400, "context_length_exceeded"), "{message}");
+    assert!(field == "input[1]" && message.contains("the model reads 8192 at most"), "{field}: {message}");
+    // A chat model says what would make it one.
+    let (message, ..) = ask(json!({ "model": "tiny", "input": "a" })).await.error();
+    assert!(message.contains("`tiny` writes text") && message.contains("modules.json"), "{message}");
+
+    let listed = application.get("/v1/models").await.json();
+    let models = listed["data"].as_array().expect("a list");
+    let embeds: Vec<&Value> =
+        models.iter().filter(|model| model["id"] == "embedder").map(|model| &model["embeds"]).collect();
+    assert_eq!(embeds, [&json!(true)]);
+    let body = json!({ "model": "embedder", "messages": [{ "role": "user", "content": "a" }] });
+    let (message, ..) = application.post("/v1/chat/completions", body.to_string()).await.error();
+    assert!(message.contains("`embedder` is an embedding model"), "{message}");
+    let card = application.post("/api/show", json!({ "model": "embedder" }).to_string()).await.json();
+    assert_eq!(card["capabilities"], json!(["embedding"]));
+    let information = &card["model_info"];
+    assert_eq!(
+        (&information["llama.attention.causal"], &information["llama.pooling_type"]),
+        (&json!(true), &json!(3))
+    );
 }

@@ -102,6 +102,13 @@ pub(crate) struct Write<'a> {
 }
 
 impl Write<'_> {
+    /// Carries out one statement, and says how many rows it changed.
+    async fn execute<'q>(&mut self, statement: impl Execute<'q, Sqlite> + 'q) -> Result<u64, StoreError> {
+        let done = (&mut *self.transaction).execute(statement).await;
+        let done = done.map_err(|source| StoreError::from_sqlx(self.path, self.doing, source))?;
+        Ok(done.rows_affected())
+    }
+
     /// Makes the changes lasting.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         let Write { transaction, path, doing, _turn } = self;
@@ -238,9 +245,9 @@ impl Store {
         statement: impl Execute<'q, Sqlite> + 'q,
     ) -> Result<u64, StoreError> {
         let mut write = self.write_durably(doing).await?;
-        let done = (&mut *write.transaction).execute(statement).await.map_err(self.failed(doing))?;
+        let changed = write.execute(statement).await?;
         write.commit().await?;
-        Ok(done.rows_affected())
+        Ok(changed)
     }
 
     /// Carries out one statement, whose change survives the process, and the machine once a durable commit follows; says how many
@@ -263,12 +270,12 @@ impl Store {
         statement: impl Execute<'q, Sqlite> + 'q,
     ) -> Result<u64, StoreError> {
         let mut write = self.write_durably(doing).await?;
-        let done = (&mut *write.transaction).execute(statement).await.map_err(self.failed(doing))?;
-        match done.rows_affected() {
+        let changed = write.execute(statement).await?;
+        match changed {
             0 => write.commit().await?,
             _ => self.commit_erasure(write).await?,
         }
-        Ok(done.rows_affected())
+        Ok(changed)
     }
 
     /// Makes changes lasting that erase or replace what somebody wrote, and leaves nothing of it in the write-ahead log.

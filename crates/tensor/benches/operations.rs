@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use zhenjin_tensor::linear::peak;
 use zhenjin_tensor::{
-    Activations, AttentionShape, ComputeOptions, DirectExecutor, Dtype, Executor, Gradients, KvCache,
-    KvDtype, KvShape, Matrix, PAGE_TOKENS, PageId, ParameterId, ParameterSource, Recorded, RecordingExecutor,
-    RotaryFrequencies, RotaryLayout, SequenceRows, SimdLevel, TensorError, ThreadTeam, Vector, log_sum_exp,
+    Activations, AttentionShape, ComputeOptions, DirectExecutor, Dtype, Executor, GateActivation, Gradients,
+    KvCache, KvDtype, KvShape, Matrix, PAGE_TOKENS, PageId, ParameterId, ParameterSource, Recorded,
+    RecordingExecutor, RotaryFrequencies, RotaryLayout, SequenceRows, SimdLevel, TensorError, ThreadTeam,
+    Vector, log_sum_exp,
 };
 
 /// The heads of SmolLM2-135M.
@@ -21,6 +22,9 @@ const HIDDEN: usize = 576;
 const INTERMEDIATE: usize = 1536;
 const VOCABULARY: usize = 49_152;
 const LONGEST: usize = 4096;
+/// Gated products by their names.
+const ACTIVATIONS: [(&str, GateActivation); 2] =
+    [("swiglu", GateActivation::Silu), ("geglu", GateActivation::GeluTanh)];
 
 fn main() -> Result<(), TensorError> {
     let (mut threads, mut simd, mut dtype) = (Some(2), None, KvDtype::F32);
@@ -100,7 +104,7 @@ impl Bench {
         let sequence = |pages| SequenceRows { rows, start, pages };
         let no_rotation =
             RotaryFrequencies { radians: vec![], magnitude: 1.0, layout: RotaryLayout::HalfSplit };
-        self.executor.begin(pages.chunks(per_sequence).map(sequence), &no_rotation)?;
+        self.executor.begin(pages.chunks(per_sequence).map(sequence), &[no_rotation])?;
         let all = sequences * rows;
         let (query_width, kv_width) = (SHAPE.heads * SHAPE.head_dim, SHAPE.kv_heads * SHAPE.head_dim);
         let seen: usize = (start + 1..=start + rows).sum::<usize>() * sequences;
@@ -133,16 +137,19 @@ impl Bench {
             executor.attention(0, SHAPE, None, q, k, v)
         })?;
         let bytes = 5 * INTERMEDIATE * all * size_of::<f32>();
-        self.gradient(
-            &name("swiglu"),
-            &lengths,
-            [INTERMEDIATE; 3],
-            (0, bytes),
-            &|executor, [gate, up, rest]| {
-                executor.discard(rest);
-                executor.swiglu(gate, up)
-            },
-        )
+        for (operation, activation) in ACTIVATIONS {
+            self.gradient(
+                &name(operation),
+                &lengths,
+                [INTERMEDIATE; 3],
+                (0, bytes),
+                &|executor, [gate, up, rest]| {
+                    executor.discard(rest);
+                    executor.gated(activation, gate, up)
+                },
+            )?;
+        }
+        Ok(())
     }
 
     fn gradient(
@@ -155,7 +162,7 @@ impl Bench {
     ) -> Result<(), TensorError> {
         let mut executor = RecordingExecutor::new(SHAPE, self.simd, Arc::clone(&self.team))?;
         let no_rotation =
-            RotaryFrequencies { radians: vec![], magnitude: 1.0, layout: RotaryLayout::HalfSplit };
+            [RotaryFrequencies { radians: vec![], magnitude: 1.0, layout: RotaryLayout::HalfSplit }];
         let rows: usize = lengths.iter().sum();
         let tokens: Vec<u32> = (0..rows as u32).collect();
         let tables =
@@ -178,7 +185,7 @@ impl Bench {
         let tokens: Vec<u32> = (0..rows as u32).collect();
         let pages: Vec<PageId> = (0..rows.div_ceil(PAGE_TOKENS) as u32).map(PageId).collect();
         let radians = (0..SHAPE.head_dim / 2).map(|pair| 1.0 / (1 + pair) as f64).collect();
-        let rotary = RotaryFrequencies { radians, magnitude: 1.0, layout: RotaryLayout::Interleaved };
+        let rotary = [RotaryFrequencies { radians, magnitude: 1.0, layout: RotaryLayout::Interleaved }];
         let sequence = SequenceRows { rows, start: 0, pages: &pages };
         self.executor.begin(std::iter::once(sequence), &rotary)?;
         let (hidden, wide) = (self.table(rows, HIDDEN)?, self.table(rows, INTERMEDIATE)?);
@@ -201,15 +208,20 @@ impl Bench {
         })?;
         self.report(&format!("rope, {rows} rows"), 0, 2 * narrow, |executor| {
             timed(executor, [&hidden, &hidden], &|executor, a, b| {
-                Ok(vec![executor.rope(a, SHAPE.head_dim)?, b])
+                Ok(vec![executor.rope(a, SHAPE.head_dim, 0)?, b])
             })
         })?;
         self.report(&format!("add, {rows} rows"), 0, 3 * narrow, |executor| {
             timed(executor, [&hidden, &hidden], &|executor, a, b| Ok(vec![executor.add(a, b)?]))
         })?;
-        self.report(&format!("swiglu, {rows} rows"), 0, 3 * broad, |executor| {
-            timed(executor, [&wide, &wide], &|executor, a, b| Ok(vec![executor.swiglu(a, b)?]))
+        self.report(&format!("scale, {rows} rows"), 0, 2 * narrow, |executor| {
+            timed(executor, [&hidden, &hidden], &|executor, a, b| Ok(vec![executor.scale(a, 0.5)?, b]))
         })?;
+        for (name, activation) in ACTIVATIONS {
+            self.report(&format!("{name}, {rows} rows"), 0, 3 * broad, |executor| {
+                timed(executor, [&wide, &wide], &|executor, a, b| Ok(vec![executor.gated(activation, a, b)?]))
+            })?;
+        }
         let (simd, logits) = (self.simd, vec![0.5; VOCABULARY]);
         self.report("log_sum_exp, one row of logits", 0, VOCABULARY * size_of::<f32>(), |_| {
             let timer = Instant::now();

@@ -130,6 +130,14 @@ pub enum TensorError {
         /// Rows that exist.
         rows: usize,
     },
+    /// A rotary table that the batch did not begin with.
+    #[error("rope: rotary table {table} was asked for, but the batch began with {tables}")]
+    NoRotaryTable {
+        /// The table, counted from 0.
+        table: usize,
+        /// Tables that the batch began with.
+        tables: usize,
+    },
     /// The heads of an attention layer do not fit together.
     #[error(
         "attention with {heads} heads, {kv_heads} key/value heads and {head_dim} values per head cannot be computed: \

@@ -74,6 +74,15 @@ pub struct ExpertChoice {
     pub normalise: bool,
 }
 
+/// What becomes of a gate before it is multiplied with the values beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GateActivation {
+    /// `x / (1 + e⁻ˣ)`.
+    Silu,
+    /// `½ · x · (1 + tanh(√(2/π) · (x + 0.044715 · x³)))`.
+    GeluTanh,
+}
+
 /// The operations, in the order in which a forward pass meets them.
 pub trait Executor {
     /// Activations `[rows, width]`.
@@ -83,17 +92,18 @@ pub trait Executor {
     /// A weight vector: a norm's scale or a bias.
     type Vector;
 
-    /// Says to which sequences and positions the rows of the coming operations belong, until the next call.
+    /// Says to which sequences and positions the rows of the coming operations belong, and by which tables heads are turned ([`Executor::rope`];
+    /// all of one head width and layout), until the next call.
     fn begin<'a>(
         &mut self,
         sequences: impl Iterator<Item = SequenceRows<'a>>,
-        rotary: &RotaryFrequencies,
+        rotary: &[RotaryFrequencies],
     ) -> Result<(), TensorError>;
 
     /// Says that the rows of the coming operations are whole documents, one after the other, of `lengths` rows each. Attention
     /// begins anew with each of them, reads only the keys and values that it is given, and remembers none. The results
     /// are those of the same documents as sequences of [`Executor::begin`], bit for bit where keys and values are f32.
-    fn begin_packed(&mut self, lengths: &[usize], rotary: &RotaryFrequencies) -> Result<(), TensorError>;
+    fn begin_packed(&mut self, lengths: &[usize], rotary: &[RotaryFrequencies]) -> Result<(), TensorError>;
 
     /// Rows `tokens` of `table`: `[tokens.len(), columns]`.
     fn embedding(&mut self, table: &Self::Matrix, tokens: &[u32]) -> Result<Self::Tensor, TensorError>;
@@ -106,7 +116,7 @@ pub trait Executor {
         epsilon: f32,
     ) -> Result<Self::Tensor, TensorError>;
 
-    /// RMSNorm over each head of each row separately; the head's width is that of `weight`.
+    /// RMSNorm over each head of each row separately; the head's width is that of `weight`, which may be that of the row.
     fn head_norm(
         &mut self,
         input: Self::Tensor,
@@ -122,8 +132,14 @@ pub trait Executor {
         projections: [Projection<'_, Self::Matrix, Self::Vector>; N],
     ) -> Result<[Self::Tensor; N], TensorError>;
 
-    /// Turns every head (of `head_dim` values) of every row to its position (rotary position embedding).
-    fn rope(&mut self, input: Self::Tensor, head_dim: usize) -> Result<Self::Tensor, TensorError>;
+    /// Turns every head (of `head_dim` values) of every row to its position (rotary position embedding), by rotary table `table` of those
+    /// that the batch began with.
+    fn rope(
+        &mut self,
+        input: Self::Tensor,
+        head_dim: usize,
+        table: usize,
+    ) -> Result<Self::Tensor, TensorError>;
 
     /// Causal grouped-query attention of `layer`: remembers `keys` and `values` `[rows, kv_heads · head_dim]` at their
     /// positions, then lets `queries` `[rows, heads · head_dim]` see their sequence up to and with their own position, or
@@ -138,8 +154,13 @@ pub trait Executor {
         values: Self::Tensor,
     ) -> Result<Self::Tensor, TensorError>;
 
-    /// `silu(gate) · up`, element by element.
-    fn swiglu(&mut self, gate: Self::Tensor, up: Self::Tensor) -> Result<Self::Tensor, TensorError>;
+    /// `activation(gate) · up`, element by element.
+    fn gated(
+        &mut self,
+        activation: GateActivation,
+        gate: Self::Tensor,
+        up: Self::Tensor,
+    ) -> Result<Self::Tensor, TensorError>;
 
     /// A mixture of experts: p = softmax(router · x); of each row's p the `active` greatest count (of equal ones those of
     /// lower numbers), divided by their sum where `normalise` says so; the row's output is Σ p_e · down_e · (silu(gate_e · x)
@@ -154,6 +175,12 @@ pub trait Executor {
 
     /// `sum + addend`, element by element (the residual connection).
     fn add(&mut self, sum: Self::Tensor, addend: Self::Tensor) -> Result<Self::Tensor, TensorError>;
+
+    /// `input · factor`, element by element.
+    fn scale(&mut self, input: Self::Tensor, factor: f32) -> Result<Self::Tensor, TensorError>;
+
+    /// The same values once more, for an operation that uses up its input while another one still needs it.
+    fn copy(&mut self, input: &Self::Tensor) -> Result<Self::Tensor, TensorError>;
 
     /// The rows whose numbers are given, in that order.
     fn select_rows(&mut self, input: Self::Tensor, rows: &[usize]) -> Result<Self::Tensor, TensorError>;

@@ -43,7 +43,8 @@ pub use documents::DocumentRows;
 pub use dtype::Dtype;
 pub use error::TensorError;
 pub use executor::{
-    EncoderExecutor, Executor, Expert, ExpertChoice, LowRankAddition, OutputChange, Projection,
+    EncoderExecutor, Executor, Expert, ExpertChoice, GateActivation, LowRankAddition, OutputChange,
+    Projection,
 };
 pub use gradients::{GradientBuffer, Gradients, NORM_ELEMENTS, ParameterShape, ParameterSource};
 pub use kv::{KvCache, KvDtype, KvShape, PAGE_TOKENS, PageId, SequenceRows};

@@ -10,7 +10,7 @@ impl EncoderExecutor for ReferenceExecutor {
     fn begin_encoding(&mut self, lengths: &[usize]) -> Result<(), TensorError> {
         let rotary =
             RotaryFrequencies { radians: Vec::new(), magnitude: 1.0, layout: RotaryLayout::HalfSplit };
-        self.begin_packed(lengths, &rotary)?;
+        self.begin_packed(lengths, &[rotary])?;
         self.see_whole_documents();
         Ok(())
     }

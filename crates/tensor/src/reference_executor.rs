@@ -10,7 +10,7 @@ use crate::error::{expect, expect_whole};
 use crate::executor::LowRankAddition;
 use crate::kv::{PAGE_TOKENS, PageId, SequenceRows};
 use crate::ops::rope::{RotaryFrequencies, RotaryLayout};
-use crate::{Executor, Expert, ExpertChoice, Projection, TensorError};
+use crate::{Executor, Expert, ExpertChoice, GateActivation, Projection, TensorError};
 
 /// `[rows, width]` in f64, row-major: activations, or a weight matrix `[outputs, inputs]`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,7 +58,7 @@ pub(crate) struct Row {
 #[derive(Debug, Default)]
 pub struct ReferenceExecutor {
     pub(crate) rows: Vec<Row>,
-    rotary: Option<RotaryFrequencies>,
+    rotary: Vec<RotaryFrequencies>,
     /// Key and value `[kv_heads · head_dim]` by layer and slot.
     cache: BTreeMap<(usize, Slot), (Vec<f64>, Vec<f64>)>,
 }
@@ -134,10 +134,10 @@ impl Executor for ReferenceExecutor {
     fn begin<'a>(
         &mut self,
         sequences: impl Iterator<Item = SequenceRows<'a>>,
-        rotary: &RotaryFrequencies,
+        rotary: &[RotaryFrequencies],
     ) -> Result<(), TensorError> {
         self.rows.clear();
-        self.rotary = Some(rotary.clone());
+        self.rotary = rotary.to_vec();
         for (index, SequenceRows { rows, start, pages }) in sequences.enumerate() {
             let (positions, given) = (start.saturating_add(rows), pages.len());
             let needed = positions.div_ceil(PAGE_TOKENS);
@@ -151,9 +151,9 @@ impl Executor for ReferenceExecutor {
         Ok(())
     }
 
-    fn begin_packed(&mut self, lengths: &[usize], rotary: &RotaryFrequencies) -> Result<(), TensorError> {
+    fn begin_packed(&mut self, lengths: &[usize], rotary: &[RotaryFrequencies]) -> Result<(), TensorError> {
         self.rows.clear();
-        self.rotary = Some(rotary.clone());
+        self.rotary = rotary.to_vec();
         for length in lengths {
             let first = self.rows.len();
             let row =
@@ -221,10 +221,16 @@ impl Executor for ReferenceExecutor {
         Ok(outputs)
     }
 
-    fn rope(&mut self, mut input: ReferenceTensor, head_dim: usize) -> Result<ReferenceTensor, TensorError> {
+    fn rope(
+        &mut self,
+        mut input: ReferenceTensor,
+        head_dim: usize,
+        table: usize,
+    ) -> Result<ReferenceTensor, TensorError> {
         expect_whole("rope: heads of a row", input.width, head_dim)?;
         expect("rope: rows", self.rows.len(), input.rows().len())?;
-        let Some(rotary) = &self.rotary else { return Ok(input) };
+        let tables = self.rotary.len();
+        let rotary = self.rotary.get(table).ok_or(TensorError::NoRotaryTable { table, tables })?;
         let pairs = rotary.radians.len();
         expect("rope: rotary dimensions of a head", head_dim, head_dim.max(2 * pairs))?;
         let width = input.width;
@@ -256,10 +262,15 @@ impl Executor for ReferenceExecutor {
         Ok(self.attention_and_log_sums(layer, shape, window, &queries, &keys, &values)?.0)
     }
 
-    fn swiglu(&mut self, gate: ReferenceTensor, up: ReferenceTensor) -> Result<ReferenceTensor, TensorError> {
-        expect("swiglu: up", gate.values.len(), up.values.len())?;
-        let swiglu = |(gate, up): (&f64, &f64)| gate / (1.0 + (-gate).exp()) * up;
-        let values = gate.values.iter().zip(&up.values).map(swiglu).collect();
+    fn gated(
+        &mut self,
+        activation: GateActivation,
+        gate: ReferenceTensor,
+        up: ReferenceTensor,
+    ) -> Result<ReferenceTensor, TensorError> {
+        expect("gated: up", gate.values.len(), up.values.len())?;
+        let gated = |(gate, up): (&f64, &f64)| activate(activation, *gate) * up;
+        let values = gate.values.iter().zip(&up.values).map(gated).collect();
         Ok(ReferenceTensor { width: gate.width, values })
     }
 
@@ -282,7 +293,7 @@ impl Executor for ReferenceExecutor {
                 let input = ReferenceTensor { width: row.len(), values: row.to_vec() };
                 let projection = |matrix| Projection { matrix, bias: None, additions: &[] };
                 let [gate, up] = self.linear(input, [projection(gate), projection(up)])?;
-                let activated = self.swiglu(gate, up)?;
+                let activated = self.gated(GateActivation::Silu, gate, up)?;
                 let [result] = self.linear(activated, [projection(down)])?;
                 output.iter_mut().zip(result.values).for_each(|(sum, value)| *sum += weight * value);
             }
@@ -297,6 +308,15 @@ impl Executor for ReferenceExecutor {
         Ok(ReferenceTensor { width: sum.width, values })
     }
 
+    fn scale(&mut self, mut input: ReferenceTensor, factor: f32) -> Result<ReferenceTensor, TensorError> {
+        input.values.iter_mut().for_each(|value| *value *= f64::from(factor));
+        Ok(input)
+    }
+
+    fn copy(&mut self, input: &ReferenceTensor) -> Result<ReferenceTensor, TensorError> {
+        Ok(input.clone())
+    }
+
     fn select_rows(
         &mut self,
         input: ReferenceTensor,
@@ -308,6 +328,19 @@ impl Executor for ReferenceExecutor {
     }
 
     fn discard(&mut self, _: ReferenceTensor) {}
+}
+
+/// The activation of a gate.
+fn activate(activation: GateActivation, x: f64) -> f64 {
+    match activation {
+        GateActivation::Silu => x / (1.0 + (-x).exp()),
+        GateActivation::GeluTanh => 0.5 * x * (1.0 + gelu_argument(x).tanh()),
+    }
+}
+
+/// What GELU takes the tanh of.
+pub(crate) fn gelu_argument(x: f64) -> f64 {
+    (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))
 }
 
 /// Changes the addition's rows of `output` and adds `scale · (input · Aᵀ) · Bᵀ` to them.

@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 use crate::attention::AttentionShape;
 use crate::kv::SequenceRows;
 use crate::ops::rope::RotaryFrequencies;
+use crate::reference_executor::gelu_argument;
 use crate::{
-    Executor, Expert, ExpertChoice, LowRankAddition, ParameterId, Projection, ReferenceExecutor,
-    ReferenceTensor, TensorError,
+    Executor, Expert, ExpertChoice, GateActivation, LowRankAddition, ParameterId, Projection,
+    ReferenceExecutor, ReferenceTensor, TensorError,
 };
 
 /// A weight in f64 that knows which parameter it is.
@@ -63,7 +64,7 @@ type Rule = Box<dyn Fn(&[f64], &mut Derivatives)>;
 pub struct ReferenceTape {
     executor: ReferenceExecutor,
     lengths: Vec<usize>,
-    rotary: Option<RotaryFrequencies>,
+    rotary: Vec<RotaryFrequencies>,
     /// For each tensor the rule of the operation that made it.
     rules: Vec<Rule>,
 }
@@ -141,15 +142,15 @@ impl Executor for ReferenceTape {
     fn begin<'a>(
         &mut self,
         _: impl Iterator<Item = SequenceRows<'a>>,
-        _: &RotaryFrequencies,
+        _: &[RotaryFrequencies],
     ) -> Result<(), TensorError> {
         Err(TensorError::NotRecorded { what: "sequences over KV pages (begin)" })
     }
 
-    fn begin_packed(&mut self, lengths: &[usize], rotary: &RotaryFrequencies) -> Result<(), TensorError> {
+    fn begin_packed(&mut self, lengths: &[usize], rotary: &[RotaryFrequencies]) -> Result<(), TensorError> {
         self.rules.clear();
         self.lengths = lengths.to_vec();
-        self.rotary = Some(rotary.clone());
+        self.rotary = rotary.to_vec();
         self.executor.begin_packed(lengths, rotary)
     }
 
@@ -216,17 +217,22 @@ impl Executor for ReferenceTape {
         outputs.try_into().map_err(|_| TensorError::NotRecorded { what: "linear" })
     }
 
-    fn rope(&mut self, input: TapedTensor, head_dim: usize) -> Result<TapedTensor, TensorError> {
-        let value = self.executor.rope(input.value.clone(), head_dim)?;
-        let (lengths, rotary) = (self.lengths.clone(), self.rotary.clone());
+    fn rope(
+        &mut self,
+        input: TapedTensor,
+        head_dim: usize,
+        table: usize,
+    ) -> Result<TapedTensor, TensorError> {
+        let value = self.executor.rope(input.value.clone(), head_dim, table)?;
+        let lengths = self.lengths.clone();
+        // A rotation's transpose turns the other way.
+        let rotary: Vec<RotaryFrequencies> = self.rotary.iter().map(RotaryFrequencies::reversed).collect();
         let (id, width) = (input.id, input.value.width);
         Ok(self.push(value, move |gradient, derivatives| {
-            // A rotation's transpose turns the other way.
-            let Some(mut rotary) = rotary.clone() else { return };
-            rotary.radians.iter_mut().for_each(|radians| *radians = -*radians);
             let mut back = ReferenceExecutor::new();
             let gradient = ReferenceTensor { width, values: gradient.to_vec() };
-            let turned = back.begin_packed(&lengths, &rotary).and_then(|()| back.rope(gradient, head_dim));
+            let begun = back.begin_packed(&lengths, &rotary);
+            let turned = begun.and_then(|()| back.rope(gradient, head_dim, table));
             derivatives.add(id, &turned.expect("the shapes are those of the forward pass").values);
         }))
     }
@@ -253,14 +259,19 @@ impl Executor for ReferenceTape {
         }))
     }
 
-    fn swiglu(&mut self, gate: TapedTensor, up: TapedTensor) -> Result<TapedTensor, TensorError> {
-        let value = self.executor.swiglu(gate.value.clone(), up.value.clone())?;
+    fn gated(
+        &mut self,
+        activation: GateActivation,
+        gate: TapedTensor,
+        up: TapedTensor,
+    ) -> Result<TapedTensor, TensorError> {
+        let value = self.executor.gated(activation, gate.value.clone(), up.value.clone())?;
         Ok(self.push(value, move |gradient, derivatives| {
             let (mut of_gate, mut of_up) = (Vec::new(), Vec::new());
             for ((gate, up), gradient) in gate.value.values.iter().zip(&up.value.values).zip(gradient) {
-                let sigma = 1.0 / (1.0 + (-gate).exp());
-                of_gate.push(gradient * up * (sigma + gate * sigma * (1.0 - sigma)));
-                of_up.push(gradient * gate * sigma);
+                let (value, slope) = activated(activation, *gate);
+                of_gate.push(gradient * up * slope);
+                of_up.push(gradient * value);
             }
             derivatives.add(gate.id, &of_gate);
             derivatives.add(up.id, &of_up);
@@ -295,6 +306,19 @@ impl Executor for ReferenceTape {
         }))
     }
 
+    fn scale(&mut self, input: TapedTensor, factor: f32) -> Result<TapedTensor, TensorError> {
+        let value = self.executor.scale(input.value, factor)?;
+        Ok(self.push(value, move |gradient, derivatives| {
+            let of_input: Vec<f64> = gradient.iter().map(|gradient| gradient * f64::from(factor)).collect();
+            derivatives.add(input.id, &of_input);
+        }))
+    }
+
+    /// The derivatives by both are added up, as both are one tensor.
+    fn copy(&mut self, input: &TapedTensor) -> Result<TapedTensor, TensorError> {
+        Ok(input.clone())
+    }
+
     fn select_rows(&mut self, input: TapedTensor, rows: &[usize]) -> Result<TapedTensor, TensorError> {
         let (width, elements, rows_taken) = (input.value.width, input.value.values.len(), rows.to_vec());
         let value = self.executor.select_rows(input.value, rows)?;
@@ -309,6 +333,21 @@ impl Executor for ReferenceTape {
     }
 
     fn discard(&mut self, _: TapedTensor) {}
+}
+
+/// The activation of a gate, and its derivative.
+fn activated(activation: GateActivation, x: f64) -> (f64, f64) {
+    match activation {
+        GateActivation::Silu => {
+            let sigma = 1.0 / (1.0 + (-x).exp());
+            (x * sigma, sigma + x * sigma * (1.0 - sigma))
+        }
+        GateActivation::GeluTanh => {
+            let tanh = gelu_argument(x).tanh();
+            let of_argument = (2.0 / std::f64::consts::PI).sqrt() * (1.0 + 3.0 * 0.044_715 * x * x);
+            (0.5 * x * (1.0 + tanh), 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * of_argument)
+        }
+    }
 }
 
 /// `a · b`.

@@ -102,7 +102,7 @@ fn kinds_of_batches_take_turns() {
     let mut executor = executor(shape, SimdLevel::detect(), 1);
     let first = direct(&mut executor, shape, &[40]);
     let rotary = RotaryFrequencies { radians: vec![], magnitude: 1.0, layout: RotaryLayout::HalfSplit };
-    executor.begin_packed(&[40], &rotary).unwrap();
+    executor.begin_packed(&[40], &[rotary]).unwrap();
     let [queries, keys, values] = parts(40, shape).map(|part| executor.tensor(&part, 32).unwrap());
     let causal = executor.attention(0, shape, None, queries, keys, values).unwrap();
     assert_ne!(causal.values(), first);

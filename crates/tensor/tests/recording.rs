@@ -23,8 +23,8 @@ fn numbers(count: usize, seed: usize) -> Vec<f32> {
     (0..count).map(|index| (hash(index) >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()
 }
 
-fn no_rotation() -> RotaryFrequencies {
-    RotaryFrequencies { radians: vec![], magnitude: 1.0, layout: RotaryLayout::HalfSplit }
+fn no_rotation() -> [RotaryFrequencies; 1] {
+    [RotaryFrequencies { radians: vec![], magnitude: 1.0, layout: RotaryLayout::HalfSplit }]
 }
 
 /// Two products of the same input, each with a low-rank addition to some rows; the first has a bias. The sum of their
@@ -178,5 +178,5 @@ fn what_cannot_be_recorded_is_refused() {
     let table = nobody.with_parameter(ParameterId(0));
     let old = executor.embedding(&table, &[1, 2, 3]).unwrap();
     executor.begin_packed(&[3], &no_rotation()).unwrap();
-    assert!(matches!(executor.rope(old, 8), Err(TensorError::NotOnTape { .. })));
+    assert!(matches!(executor.rope(old, 8, 0), Err(TensorError::NotOnTape { .. })));
 }

@@ -3,8 +3,8 @@
 use std::f64::consts::{FRAC_PI_2, LN_2};
 
 use zhenjin_tensor::{
-    AttentionShape, Executor, PageId, Projection, ReferenceExecutor, ReferenceTensor, RotaryFrequencies,
-    RotaryLayout, SequenceRows, TensorError,
+    AttentionShape, Executor, GateActivation, PageId, Projection, ReferenceExecutor, ReferenceTensor,
+    RotaryFrequencies, RotaryLayout, SequenceRows, TensorError,
 };
 
 const ONE_HEAD: AttentionShape = AttentionShape { heads: 1, kv_heads: 1, head_dim: 2, scale: 1.0 };
@@ -13,8 +13,8 @@ fn tensor(width: usize, values: &[f64]) -> ReferenceTensor {
     ReferenceTensor { width, values: values.to_vec() }
 }
 
-fn rotary(radians: &[f64], layout: RotaryLayout) -> RotaryFrequencies {
-    RotaryFrequencies { radians: radians.to_vec(), magnitude: 1.0, layout }
+fn rotary(radians: &[f64], layout: RotaryLayout) -> [RotaryFrequencies; 1] {
+    [RotaryFrequencies { radians: radians.to_vec(), magnitude: 1.0, layout }]
 }
 
 fn packed(lengths: &[usize]) -> ReferenceExecutor {
@@ -38,13 +38,23 @@ fn operations_on_rows() {
     assert_near(&normalised, 2, &[2.0, 7.0]);
     let heads = executor.head_norm(tensor(4, &[1.0, 7.0, 5.0, -5.0]), &vec![1.0, 1.0], 0.0).unwrap();
     assert_near(&heads, 4, &[0.2, 1.4, 1.0, -1.0]);
+    // Of the whole row the mean square is 25 as well.
+    let row = executor.head_norm(tensor(4, &[1.0, 7.0, 5.0, -5.0]), &vec![1.0, 1.0, 2.0, 3.0], 0.0).unwrap();
+    assert_near(&row, 4, &[0.2, 1.4, 2.0, -3.0]);
     let (matrix, bias) = (tensor(2, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), vec![0.5, 0.0, -0.5]);
     let projection = Projection { matrix: &matrix, bias: Some(&bias), additions: &[] };
     let [output] = executor.linear(tensor(2, &[1.0, -1.0, 2.0, 0.0]), [projection]).unwrap();
     assert_near(&output, 3, &[-0.5, -1.0, -1.5, 2.5, 6.0, 9.5]);
     // silu(ln 2) = ln 2 / (1 + 1/2).
-    let gated = executor.swiglu(tensor(2, &[0.0, LN_2]), tensor(2, &[9.0, 3.0])).unwrap();
+    let (gate, up) = (tensor(2, &[0.0, LN_2]), tensor(2, &[9.0, 3.0]));
+    let gated = executor.gated(GateActivation::Silu, gate, up).unwrap();
     assert_near(&gated, 2, &[0.0, 2.0 * LN_2]);
+    // ½ · (1 + tanh(0.797885 · 1.044715)) and its difference from 1.
+    let (gate, up) = (tensor(2, &[1.0, -1.0]), tensor(2, &[1.0, 2.0]));
+    let of_gelu = executor.gated(GateActivation::GeluTanh, gate, up).unwrap();
+    assert_near(&of_gelu, 2, &[0.841_191_990_608_276_8, -2.0 * 0.158_808_009_391_723_2]);
+    let scaled = executor.scale(tensor(2, &[3.0, -0.5]), 0.25).unwrap();
+    assert_near(&scaled, 2, &[0.75, -0.125]);
     let sum = executor.add(gated, tensor(2, &[1.0, 1.0])).unwrap();
     assert_near(&sum, 2, &[1.0, 1.0 + 2.0 * LN_2]);
     let rows = executor.embedding(&matrix, &[2, 0, 2]).unwrap();
@@ -61,7 +71,7 @@ fn rope_turns_pairs_by_their_position() {
         (RotaryLayout::HalfSplit, [-3.0, -2.0, 1.0, -4.0, 9.0, 9.0]),
     ] {
         executor.begin_packed(&[2, 1], &rotary(&[FRAC_PI_2, 2.0 * FRAC_PI_2], layout)).unwrap();
-        let out = executor.rope(tensor(6, &[row, row, row].concat()), 6).unwrap();
+        let out = executor.rope(tensor(6, &[row, row, row].concat()), 6, 0).unwrap();
         assert_near(&out, 6, &[row, turned, row].concat());
     }
 }
@@ -106,7 +116,8 @@ fn what_does_not_fit_is_refused() {
         assert!(matches!(refused(outcome), TensorError::HeadShape { .. }));
     }
     executor.begin_packed(&[1], &rotary(&[1.0, 1.0], RotaryLayout::HalfSplit)).unwrap();
-    assert!(matches!(refused(executor.rope(row(), 2)), TensorError::Length { .. }));
+    assert!(matches!(refused(executor.rope(row(), 2, 0)), TensorError::Length { .. }));
+    assert_eq!(refused(executor.rope(row(), 2, 1)), TensorError::NoRotaryTable { table: 1, tables: 1 });
     // The pages say 33 positions, of which 32 have never been computed.
     let pages = [PageId(0), PageId(1)];
     let sequence = SequenceRows { rows: 1, start: 32, pages: &pages };

@@ -1,8 +1,9 @@
 //! The rule of every operation in f64 against central finite differences of its formula, at odd shapes.
 
 use zhenjin_tensor::{
-    AttentionShape, Executor, Expert, ExpertChoice, LowRankAddition, OutputChange, ParameterId, Projection,
-    ReferenceParameter, ReferenceTape, ReferenceTensor, RotaryFrequencies, RotaryLayout, TapedTensor,
+    AttentionShape, Executor, Expert, ExpertChoice, GateActivation, LowRankAddition, OutputChange,
+    ParameterId, Projection, ReferenceParameter, ReferenceTape, ReferenceTensor, RotaryFrequencies,
+    RotaryLayout, TapedTensor,
 };
 
 type Parameter = ReferenceParameter<ReferenceTensor>;
@@ -38,7 +39,7 @@ fn rows(tape: &mut ReferenceTape, parameter: &Parameter) -> TapedTensor {
 fn check(
     what: &str,
     mut parameters: Vec<Parameter>,
-    rotary: &RotaryFrequencies,
+    rotary: &[RotaryFrequencies],
     operation: impl Fn(&mut ReferenceTape, &[Parameter]) -> TapedTensor,
 ) {
     let run = |parameters: &[Parameter]| {
@@ -77,8 +78,8 @@ fn check(
     }
 }
 
-fn no_rotation() -> RotaryFrequencies {
-    RotaryFrequencies { radians: vec![], magnitude: 1.0, layout: RotaryLayout::HalfSplit }
+fn no_rotation() -> [RotaryFrequencies; 1] {
+    [RotaryFrequencies { radians: vec![], magnitude: 1.0, layout: RotaryLayout::HalfSplit }]
 }
 
 #[test]
@@ -99,6 +100,11 @@ fn norms() {
         tape.rms_norm(&input, &vector(&all[1]), 1e-3).unwrap()
     });
     check("head_norm", vec![parameter(0, ROWS, 15), parameter(1, 1, 5)], &no_rotation(), |tape, all| {
+        let input = rows(tape, &all[0]);
+        tape.head_norm(input, &vector(&all[1]), 1e-3).unwrap()
+    });
+    let whole = vec![parameter(0, ROWS, 15), parameter(1, 1, 15)];
+    check("head_norm of whole rows", whole, &no_rotation(), |tape, all| {
         let input = rows(tape, &all[0]);
         tape.head_norm(input, &vector(&all[1]), 1e-3).unwrap()
     });
@@ -134,11 +140,17 @@ fn linear_with_bias_and_low_rank_additions() {
 #[test]
 fn rope() {
     for layout in [RotaryLayout::Interleaved, RotaryLayout::HalfSplit] {
-        let rotary = RotaryFrequencies { radians: vec![1.0, 0.3, 0.02], magnitude: 1.3, layout };
-        check("rope", vec![parameter(0, ROWS, 16)], &rotary, |tape, all| {
-            let input = rows(tape, &all[0]);
-            tape.rope(input, 8).unwrap()
+        let rotary = [[1.0, 0.3, 0.02], [0.7, 0.05, 0.001]].map(|radians| RotaryFrequencies {
+            radians: radians.to_vec(),
+            magnitude: 1.3,
+            layout,
         });
+        for table in [0, 1] {
+            check("rope", vec![parameter(0, ROWS, 16)], &rotary, |tape, all| {
+                let input = rows(tape, &all[0]);
+                tape.rope(input, 8, table).unwrap()
+            });
+        }
     }
 }
 
@@ -173,10 +185,25 @@ fn attention() {
 }
 
 #[test]
-fn swiglu_and_sums() {
-    check("swiglu", vec![parameter(0, ROWS, 3), parameter(1, ROWS, 3)], &no_rotation(), |tape, all| {
-        let [gate, up] = [0, 1].map(|part| rows(tape, &all[part]));
-        tape.swiglu(gate, up).unwrap()
+fn gated_products_sums_and_multiples() {
+    for activation in [GateActivation::Silu, GateActivation::GeluTanh] {
+        // Gates from −4 to 4.
+        let mut gate = parameter(0, ROWS, 3);
+        gate.value.values.iter_mut().for_each(|value| *value *= 4.0);
+        check("gated", vec![gate, parameter(1, ROWS, 3)], &no_rotation(), |tape, all| {
+            let [gate, up] = [0, 1].map(|part| rows(tape, &all[part]));
+            tape.gated(activation, gate, up).unwrap()
+        });
+    }
+    check("scale", vec![parameter(0, ROWS, 3)], &no_rotation(), |tape, all| {
+        let input = rows(tape, &all[0]);
+        tape.scale(input, -2.5).unwrap()
+    });
+    check("copy", vec![parameter(0, ROWS, 3)], &no_rotation(), |tape, all| {
+        let input = rows(tape, &all[0]);
+        let copy = tape.copy(&input).unwrap();
+        let copy = tape.scale(copy, -2.5).unwrap();
+        tape.add(input, copy).unwrap()
     });
     check("add", vec![parameter(0, ROWS, 3), parameter(1, ROWS, 3)], &no_rotation(), |tape, all| {
         let [sum, addend] = [0, 1].map(|part| rows(tape, &all[part]));

@@ -11,6 +11,7 @@ mod mixture;
 mod odd_shapes;
 mod packed_attention;
 mod quantise;
+mod recorded_operations;
 mod recording;
 mod reference;
 mod reference_executor;

@@ -28,6 +28,8 @@ pub(crate) const END_OF_TURN_TEXTS: &[&str] = &[
     "<|end|>",
     "<|end_of_turn|>",
     "<end_of_turn>",
+    // Gemma's files name one of its two ends.
+    "<eos>",
     "<EOT>",
     "_<EOT>",
     "[EOT]",
@@ -59,6 +61,9 @@ const TURN_BEGINNINGS: &[&str] = &[
 pub(crate) fn marks_turn(text: &str) -> bool {
     END_OF_TURN_TEXTS.contains(&text) || TURN_BEGINNINGS.contains(&text)
 }
+
+/// A token that only the vocabulary of Phi-3 and Phi-3.5 has.
+const OF_PHI3: &str = "<|placeholder1|>";
 
 /// The type of tokens that stand for nothing.
 pub(crate) const UNUSED: i32 = 5;
@@ -233,19 +238,41 @@ fn check_merges_are_there(vocabulary: &GgufVocabulary, types: &[TokenType]) -> R
     }
 }
 
-fn sentence_piece(vocabulary: GgufVocabulary, types: Vec<TokenType>) -> Result<Tokenizer, TokenizerError> {
-    let count = vocabulary.tokens.len();
-    if vocabulary.scores.len() != count {
-        return Err(lengths_differ("scores", vocabulary.scores.len(), count));
-    }
+/// The tokens of a SentencePiece vocabulary of which texts are put together.
+fn pieces(vocabulary: &GgufVocabulary, types: &[TokenType]) -> AHashMap<String, u32> {
     let unknown = vocabulary.unknown.unwrap_or(0);
-    let mut ids = AHashMap::with_capacity(count);
+    let mut ids = AHashMap::with_capacity(vocabulary.tokens.len());
     for (id, token) in vocabulary.tokens.iter().enumerate() {
         let is_piece = matches!(types[id], TokenType::Normal | TokenType::Byte | TokenType::Unknown);
         if is_piece || id as u32 == unknown {
             ids.insert(token.clone(), id as u32);
         }
     }
+    ids
+}
+
+/// The merges of a SentencePiece vocabulary, the best first.
+///
+/// # Errors
+/// As [`Tokenizer::from_gguf`].
+pub(crate) fn sentence_piece_merges(
+    vocabulary: &GgufVocabulary,
+) -> Result<Vec<(String, String)>, TokenizerError> {
+    let count = vocabulary.tokens.len();
+    if vocabulary.scores.len() != count {
+        return Err(lengths_differ("scores", vocabulary.scores.len(), count));
+    }
+    let types = token_types(vocabulary)?;
+    Ok(merges_from_scores(&pieces(vocabulary, &types), &types, &vocabulary.scores))
+}
+
+fn sentence_piece(vocabulary: GgufVocabulary, types: Vec<TokenType>) -> Result<Tokenizer, TokenizerError> {
+    let count = vocabulary.tokens.len();
+    if vocabulary.scores.len() != count {
+        return Err(lengths_differ("scores", vocabulary.scores.len(), count));
+    }
+    let unknown = vocabulary.unknown.unwrap_or(0);
+    let ids = pieces(&vocabulary, &types);
     let merges = merges_from_scores(&ids, &types, &vocabulary.scores);
     let mut builder = BPE::builder().vocab_and_merges(ids, merges).byte_fallback(true).fuse_unk(true);
     if let Some(token) = vocabulary.tokens.get(unknown as usize) {
@@ -372,20 +399,12 @@ fn assemble(
     if used == 0 {
         return Err(TokenizerError::Vocabulary("every token is unused".to_owned()));
     }
-    let mut seen = HashSet::new();
-    let mut entries = Vec::new();
-    for (id, token) in vocabulary.tokens.iter().enumerate() {
-        let special = matches!(types[id], TokenType::Control | TokenType::Unknown);
-        if (special || types[id] == TokenType::UserDefined) && seen.insert(token.as_str()) {
-            let token = AddedToken::from(token.clone(), special).normalized(false);
-            entries.push(AddedTokenEntry { id: id as u32, token });
-        }
-    }
+    let entries = added_tokens(&vocabulary, types);
     let added = AddedTokens::new(entries, assembly.normaliser.as_ref())?;
     let tokens = vocabulary.tokens.iter().zip(types).take(used);
     let table = TokenTable::new(tokens.map(|(token, kind)| match kind {
         TokenType::Control | TokenType::Unknown => (token.clone().into_bytes(), true),
-        TokenType::UserDefined => (token.clone().into_bytes(), false),
+        TokenType::UserDefined => (alphabet.bytes_of_added(token), false),
         TokenType::Normal | TokenType::Unused | TokenType::Byte => (alphabet.bytes_of(token), false),
     }))?;
     Ok(Tokenizer::from_parts(TokenizerParts {
@@ -398,6 +417,33 @@ fn assemble(
         special_ids,
         strips_leading_space: assembly.strips_leading_space,
     }))
+}
+
+/// Whether this is the vocabulary of Phi-3 and Phi-3.5: a GGUF file has no place for what its tokens do with white space.
+pub(crate) fn is_phi3(model: &str, tokens: &[String]) -> bool {
+    model == "llama" && tokens.iter().any(|token| token == OF_PHI3)
+}
+
+/// Whether an added token of Phi-3 takes the white space behind it along.
+pub(crate) fn takes_space_behind(token: &str) -> bool {
+    !["<unk>", "<s>", "<|endoftext|>"].contains(&token)
+}
+
+/// What is found in texts as it is.
+fn added_tokens(vocabulary: &GgufVocabulary, types: &[TokenType]) -> Vec<AddedTokenEntry> {
+    let is_phi3 = is_phi3(&vocabulary.model, &vocabulary.tokens);
+    let mut seen = HashSet::new();
+    let mut entries = Vec::new();
+    for (id, token) in vocabulary.tokens.iter().enumerate() {
+        let special = matches!(types[id], TokenType::Control | TokenType::Unknown);
+        let is_added = special || types[id] == TokenType::UserDefined;
+        let rstrip = is_phi3 && takes_space_behind(token);
+        if is_added && seen.insert(token.as_str()) {
+            let token = AddedToken::from(token.clone(), special).normalized(false).rstrip(rstrip);
+            entries.push(AddedTokenEntry { id: id as u32, token });
+        }
+    }
+    entries
 }
 
 fn special_ids(

@@ -129,13 +129,13 @@ pub(crate) struct ModelJson {
     #[serde(default)]
     pub(crate) merges: Vec<MergeJson>,
     dropout: Option<f32>,
-    unk_token: Option<String>,
+    pub(crate) unk_token: Option<String>,
     continuing_subword_prefix: Option<String>,
     end_of_word_suffix: Option<String>,
     #[serde(default)]
     fuse_unk: bool,
     #[serde(default)]
-    byte_fallback: bool,
+    pub(crate) byte_fallback: bool,
     #[serde(default)]
     pub(crate) ignore_merges: bool,
 }
@@ -410,8 +410,9 @@ fn build_table(
         *slot = Some((alphabet.bytes_of(token), false));
     }
     for added in added {
-        let content = &added.token.content;
-        tokens[added.id as usize] = Some((content.clone().into_bytes(), added.token.special));
+        let AddedToken { content, special, .. } = &added.token;
+        let bytes = if *special { content.clone().into_bytes() } else { alphabet.bytes_of_added(content) };
+        tokens[added.id as usize] = Some((bytes, *special));
     }
     TokenTable::new(tokens.into_iter().map(Option::unwrap_or_default))
 }

@@ -3,7 +3,7 @@
 //! * [`Tokenizer`] is built from a Hugging Face `tokenizer.json` or from the vocabulary inside a GGUF file; both end in
 //!   the same byte-pair encoder of the `tokenizers` library and the same table of bytes per token.
 //! * [`StreamDecoder`] turns ids into text while they are generated, whole characters only.
-//! * [`TextEncoder`] gives the ids that encoders read.
+//! * [`TextEncoder`] gives the ids that models read which make vectors of texts.
 //! * [`train_byte_level`] makes a new vocabulary from text.
 //! * [`ChatTemplate`] renders a conversation with the model's own Jinja template inside a sandbox, remembers which text
 //!   users wrote (it can never become a control token) and which text the assistant wrote (training needs it).
@@ -25,6 +25,7 @@ mod growth;
 mod hugging_face;
 mod pre_tokenizers;
 mod segments;
+mod sentence_piece;
 mod stream;
 mod template;
 mod text_encoder;

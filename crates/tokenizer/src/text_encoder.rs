@@ -1,5 +1,6 @@
-//! Tokenizers of encoders: a whole text to ids with the special tokens around it ([CLS] … [SEP]), by the `tokenizers` library: WordPiece,
-//! unigram and byte-pair vocabularies with their normalisers and post-processors. Ids are never turned back into text here.
+//! Tokenizers of models that make vectors: a whole text to ids with the special tokens around it ([CLS] … [SEP]), by the `tokenizers` library:
+//! WordPiece, unigram and byte-pair vocabularies with their normalisers and post-processors; or by a decoder's [`Tokenizer`]. Ids are never turned
+//! back into text here.
 //!
 //! As in that library, a text that holds the name of a special token gets that token.
 
@@ -9,12 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::TokenizerError;
 use crate::growth::{check_growth, check_templates};
 use crate::hugging_face::{
     MAX_TOKENIZER_JSON_BYTES, NORMALISERS, PRE_TOKENISERS, check_size, check_steps, json_error,
 };
 use crate::tokenizer::check_whitespace_runs;
+use crate::{Specials, Tokenizer, TokenizerError};
 
 const MODELS: [&str; 3] = ["WordPiece", "Unigram", "BPE"];
 const POST_PROCESSORS: [&str; 5] =
@@ -37,10 +38,18 @@ const NORMALISER: &str = "normalizer";
 const PRE_TOKENISER: &str = "pre_tokenizer";
 const POST_PROCESSOR: &str = "post_processor";
 
-/// Text → the token ids that an encoder reads. Cloning is cheap.
+/// Text → the token ids that a model reads which makes vectors. Cloning is cheap.
 #[derive(Clone)]
 pub struct TextEncoder {
-    library: Arc<tokenizers::Tokenizer>,
+    parts: Parts,
+}
+
+#[derive(Clone)]
+enum Parts {
+    /// A `tokenizer.json`, which says itself what stands around a text.
+    Library(Arc<tokenizers::Tokenizer>),
+    /// The tokenizer of a decoder, and what stands before and behind a text.
+    Decoder { tokenizer: Tokenizer, first: Option<u32>, last: Option<u32> },
 }
 
 /// What became of a text whose tokens are limited.
@@ -135,7 +144,22 @@ impl TextEncoder {
             .map_err(|error| broken(error.to_string()))?;
         library.with_padding(None);
         library.with_truncation(None).map_err(|error| broken(error.to_string()))?;
-        Ok(TextEncoder { library: Arc::new(library) })
+        Ok(TextEncoder { parts: Parts::Library(Arc::new(library)) })
+    }
+
+    /// The tokenizer of a decoder: before a text stands the beginning of the sequence where `tokenizer` says so, behind it the end of the sequence
+    /// where `adds_eos` does.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Vocabulary`] where there is no token for the end.
+    pub fn of_decoder(tokenizer: Tokenizer, adds_eos: bool) -> Result<TextEncoder, TokenizerError> {
+        let first = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+        let last = tokenizer.eos().filter(|_| adds_eos);
+        if adds_eos && last.is_none() {
+            let problem = "texts are to end with the end of the sequence, for which no token is named";
+            return Err(TokenizerError::Vocabulary(problem.to_owned()));
+        }
+        Ok(TextEncoder { parts: Parts::Decoder { tokenizer, first, last } })
     }
 
     /// The ids of a text, special tokens included.
@@ -144,7 +168,7 @@ impl TextEncoder {
     /// [`TokenizerError::Encode`] when the vocabulary cannot express the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         check_whitespace_runs(text)?;
-        self.encode_by_library(text, true)
+        self.ids(text, true)
     }
 
     /// The ids of a text of which `most` are of use, special tokens included. A long text, for which the library would take gigabytes, is first
@@ -165,7 +189,7 @@ impl TextEncoder {
                 if is_cancelled.load(Ordering::Relaxed) {
                     return Ok(LimitedEncoding::Cancelled);
                 }
-                tokens += self.encode_by_library(piece, false)?.len();
+                tokens += self.ids(piece, false)?.len();
                 limit = limit.saturating_add(TOKENS_OF_CUTS);
                 if tokens > limit {
                     return Ok(LimitedEncoding::BeyondLimit);
@@ -179,21 +203,42 @@ impl TextEncoder {
             );
             return Err(TokenizerError::Encode(reason));
         }
-        self.encode_by_library(text, true).map(LimitedEncoding::Ids)
+        self.ids(text, true).map(LimitedEncoding::Ids)
     }
 
-    fn encode_by_library(&self, text: &str, with_special_tokens: bool) -> Result<Vec<u32>, TokenizerError> {
-        let encode = AssertUnwindSafe(|| self.library.encode_fast(text, with_special_tokens));
-        let encoding = catch_unwind(encode)
-            .map_err(|_| TokenizerError::Encode("the tokenizer's parts contradict each other".to_owned()))?
-            .map_err(|error| TokenizerError::Encode(error.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+    /// The ids of a text, with those that stand around it or without.
+    fn ids(&self, text: &str, with_special_tokens: bool) -> Result<Vec<u32>, TokenizerError> {
+        match &self.parts {
+            Parts::Library(library) => ids_by_library(library, text, with_special_tokens),
+            Parts::Decoder { tokenizer, .. } if !with_special_tokens => {
+                tokenizer.encode(text, Specials::Parse)
+            }
+            Parts::Decoder { tokenizer, first, last } => {
+                let ids = tokenizer.encode(text, Specials::Parse)?;
+                Ok(first.iter().copied().chain(ids).chain(*last).collect())
+            }
+        }
     }
 
     /// Number of tokens, added ones included.
     pub fn vocabulary_size(&self) -> usize {
-        self.library.get_vocab_size(true)
+        match &self.parts {
+            Parts::Library(library) => library.get_vocab_size(true),
+            Parts::Decoder { tokenizer, .. } => tokenizer.vocabulary_size(),
+        }
     }
+}
+
+fn ids_by_library(
+    library: &tokenizers::Tokenizer,
+    text: &str,
+    with_special_tokens: bool,
+) -> Result<Vec<u32>, TokenizerError> {
+    let encode = AssertUnwindSafe(|| library.encode_fast(text, with_special_tokens));
+    let encoding = catch_unwind(encode)
+        .map_err(|_| TokenizerError::Encode("the tokenizer's parts contradict each other".to_owned()))?
+        .map_err(|error| TokenizerError::Encode(error.to_string()))?;
+    Ok(encoding.get_ids().to_vec())
 }
 
 impl TokenizerClass {

@@ -400,6 +400,12 @@ impl Tokenizer {
         self.special_ids.adds_bos && self.special_ids.bos.is_some()
     }
 
+    /// Whether a space is put before every stretch of text between control tokens, so that what follows one begins with a space that nobody
+    /// wrote (Llama 2, Phi-3).
+    pub fn puts_space_before_texts(&self) -> bool {
+        self.parts.strips_leading_space
+    }
+
     /// The ids that end the assistant's turn: end of sequence, and the template's end markers that this vocabulary has.
     pub fn end_of_turn(&self) -> &[u32] {
         &self.special_ids.end_of_turn

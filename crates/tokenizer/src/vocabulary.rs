@@ -28,9 +28,19 @@ impl TokenAlphabet {
             },
         }
     }
+
+    /// The bytes that a token stands for that is found in texts as it is: its own text, except that decoders of SentencePiece's vocabularies
+    /// turn `▁` into spaces wherever it stands (Gemma's runs of spaces are such tokens).
+    pub(crate) fn bytes_of_added(self, token: &str) -> Vec<u8> {
+        match self {
+            Self::ByteLevel => token.as_bytes().to_vec(),
+            Self::SentencePiece => token.replace('▁', " ").into_bytes(),
+        }
+    }
 }
 
-fn byte_of_fallback_token(token: &str) -> Option<u8> {
+/// The byte that a token such as `<0xE4>` stands for.
+pub(crate) fn byte_of_fallback_token(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     let is_byte = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     if is_byte { u8::from_str_radix(digits, 16).ok() } else { None }
@@ -98,5 +108,12 @@ mod tests {
         assert_eq!(TokenAlphabet::SentencePiece.bytes_of("<0x+4>"), b"<0x+4>");
         assert_eq!(TokenAlphabet::SentencePiece.bytes_of("<0xE4F>"), b"<0xE4F>");
         assert_eq!(TokenAlphabet::SentencePiece.bytes_of("▁▁a"), b"  a");
+    }
+
+    #[test]
+    fn added_tokens_are_their_own_text_with_spaces() {
+        assert_eq!(TokenAlphabet::SentencePiece.bytes_of_added("▁▁"), b"  ");
+        assert_eq!(TokenAlphabet::SentencePiece.bytes_of_added("<0xE4>"), b"<0xE4>");
+        assert_eq!(TokenAlphabet::ByteLevel.bytes_of_added("Ġ▁"), "Ġ▁".as_bytes());
     }
 }

@@ -2,6 +2,7 @@
 
 mod concurrency;
 mod conversion;
+mod families;
 mod hostile;
 mod jinja_idioms;
 mod odd_tokenizers;

@@ -3,7 +3,12 @@
 use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
-use zhenjin_tokenizer::{BertSettings, LimitedEncoding, TextEncoder, TokenizerClass, TokenizerError};
+use zhenjin_tokenizer::{
+    BertSettings, GgufVocabulary, LimitedEncoding, Specials, TextEncoder, Tokenizer, TokenizerClass,
+    TokenizerError,
+};
+
+use crate::support::byte_level_vocabulary;
 
 /// Made by `reference/make_encoders.py`.
 fn cases() -> Vec<Value> {
@@ -245,4 +250,32 @@ fn a_long_text_of_few_tokens_is_refused_before_it_is_encoded() {
     // What certainly has more tokens is said to have them.
     let long = "the cat sat on a mat ".repeat(200 << 10);
     assert_eq!(encoder.encode_at_most(&long, 512, &going).unwrap(), LimitedEncoding::BeyondLimit);
+}
+
+/// A decoder's tokenizer knows no post-processor: what stands around a text is said by its file.
+#[test]
+fn a_decoders_tokenizer_puts_the_ends_of_a_sequence_around_a_text() {
+    let plain = byte_level_vocabulary("qwen2");
+    let (eos, bos) = (plain.eos.unwrap(), 0);
+    let with_bos = GgufVocabulary { bos: Some(bos), add_bos: Some(true), ..plain.clone() };
+    let text = "the cat <|im_end|>";
+    let going = AtomicBool::new(false);
+    for (vocabulary, first) in [(plain.clone(), None), (with_bos, Some(bos))] {
+        let tokenizer = Tokenizer::from_gguf(vocabulary).unwrap();
+        let inside = tokenizer.encode(text, Specials::Parse).unwrap();
+        assert_eq!(inside.last(), Some(&eos));
+        for last in [None, Some(eos)] {
+            let encoder = TextEncoder::of_decoder(tokenizer.clone(), last.is_some()).unwrap();
+            let expected: Vec<u32> = first.into_iter().chain(inside.clone()).chain(last).collect();
+            assert_eq!(encoder.encode(text).unwrap(), expected);
+            assert_eq!(encoder.encode_at_most(text, 1, &going).unwrap(), LimitedEncoding::Ids(expected));
+            assert_eq!(encoder.vocabulary_size(), tokenizer.vocabulary_size());
+            let long = "the cat sat on a mat ".repeat(16 << 10);
+            assert_eq!(encoder.encode_at_most(&long, 512, &going).unwrap(), LimitedEncoding::BeyondLimit);
+        }
+    }
+    let endless = GgufVocabulary { eos: None, ..plain };
+    let error =
+        TextEncoder::of_decoder(Tokenizer::from_gguf(endless).unwrap(), true).unwrap_err().to_string();
+    assert!(error.contains("no token is named"), "{error}");
 }

@@ -13,12 +13,12 @@ use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::json;
-use zhenjin_model::config::{RopeConfig, RopeLayout, RopeScaling};
+use zhenjin_model::config::{Multipliers, NormPlacement, QueryKeyNorm, RopeConfig, RopeLayout, RopeScaling};
 use zhenjin_model::{
     InitialisationRule, Learner, LearnerOptions, LoadOptions, ModelConfig, TokenBatch, Weights, initialise,
 };
 use zhenjin_tensor::linear::peak;
-use zhenjin_tensor::{ComputeOptions, Gradients, ScoreGradient, SimdLevel, ThreadTeam};
+use zhenjin_tensor::{ComputeOptions, GateActivation, Gradients, ScoreGradient, SimdLevel, ThreadTeam};
 use zhenjin_train::configuration::{OptimiserKind, OptimiserSection, Orthogonaliser};
 use zhenjin_train::optimiser::{Optimiser, StepNumbers};
 use zhenjin_train::plan::{OptimiserMemory, RunShape, fewest_recomputed_layers};
@@ -183,14 +183,19 @@ fn config(shape: &Shape) -> ModelConfig {
             layout: RopeLayout::HalfSplit,
             scaling: RopeScaling::None,
         },
+        windowed_rope: None,
         unrotated_layers: Vec::new(),
         sliding_window: None,
         rms_norm_epsilon: 1e-5,
+        norms: NormPlacement::Before,
+        norms_less_one: false,
         tied_embeddings: true,
         attention_bias: false,
         attention_output_bias: false,
         feed_forward_bias: false,
-        qk_norm: false,
+        qk_norm: QueryKeyNorm::Never,
+        activation: GateActivation::Silu,
+        multipliers: Multipliers::default(),
         experts: None,
     }
 }

@@ -128,6 +128,10 @@ export const choosing = new Choosing({
     if (isShown && !isGone) noticed(error);
     else report(error);
   },
+  async lookAgain(chosen) {
+    // Another chat is read when it is opened.
+    if (chat.id === chosen.conversation_id) await attempt(() => chat.reload());
+  },
 });
 
 /** The model that answers the next message; null when the wanted one is not on this machine. */

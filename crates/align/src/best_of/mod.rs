@@ -145,6 +145,11 @@ impl Sampler<'_> {
         Ok(encoded.iter().map(|_| candidates.by_ref().take(each).collect()).collect())
     }
 
+    /// What the rewards have to say since this was last asked, as [`RewardSource::notes`].
+    pub fn notes(&mut self) -> Vec<String> {
+        self.rewards.as_mut().map(|source| source.notes()).unwrap_or_default()
+    }
+
     fn candidate(&self, task: &Task, answer: &Answer) -> Candidate {
         let said = without_end(answer);
         let (message, fault) = match self.encoder.written_answer(task, said) {

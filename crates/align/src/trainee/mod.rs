@@ -477,6 +477,11 @@ impl Trainee {
             .map(|(index, values)| Parameter { values, gradient: gradients.get(ParameterId(index as u32)) });
         self.optimiser.step(parameters.collect(), numbers, &team)?;
         self.gradients.clear(&team);
+        if is_full {
+            // What a checkpoint cannot hold would make a resumed run another one.
+            let Model { config, weights, .. } = Arc::get_mut(&mut self.model).ok_or(AlignError::WeightsInUse)?;
+            weights.round_norms_as_stored(config);
+        }
         if let Some(mut adapter) = adapter {
             // The engine finds keys and values by it.
             adapter.renew_fingerprint(&self.model.config)?;

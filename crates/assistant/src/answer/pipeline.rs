@@ -22,6 +22,8 @@ pub(crate) struct Reading {
     pub(crate) tool_calls: Option<ToolCallParser>,
     /// The answer ends with its first call.
     pub(crate) single_call: bool,
+    /// The answer begins behind a control token, where the vocabulary puts a space before every text.
+    pub(crate) drops_space: bool,
     /// When the answer counts as a loop, and ends.
     pub(crate) repetition: RepetitionDetection,
 }
@@ -81,7 +83,8 @@ impl Pipeline {
         });
         let closing = reading.thoughts.map(|thoughts| thoughts.markers.closing);
         Pipeline {
-            decoder: AnswerDecoder::new(tokenizer, calls.chain(around_thoughts)),
+            decoder: AnswerDecoder::new(tokenizer, calls.chain(around_thoughts))
+                .dropping_space(reading.drops_space),
             thoughts: ThoughtSplitter::new(reading.thoughts),
             closing,
             stops_at_closing: reading.stop.iter().any(|stop| Some(stop.as_str()) == closing),
@@ -256,4 +259,46 @@ pub(crate) fn token_info(tokenizer: &Tokenizer, report: TokenReport) -> TokenInf
         logprob: top.logprob,
     });
     TokenInfo { id: report.id, bytes: bytes(report.id), logprob: report.logprob, top: top.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use zhenjin_tokenizer::Specials;
+
+    use super::*;
+
+    /// Regression: every answer of Phi-3 began with the space that its vocabulary puts behind control tokens.
+    #[test]
+    fn a_space_that_the_vocabulary_puts_before_texts_is_not_the_answers() {
+        let golden: Value =
+            serde_json::from_str(include_str!("../../../tokenizer/tests/data/family_tokenizers.json"))
+                .unwrap();
+        let case = golden["cases"].as_array().unwrap().iter().find(|case| case["name"] == "Phi-3").unwrap();
+        let tokenizer =
+            Tokenizer::from_tokenizer_json(case["tokenizer"].to_string().as_bytes(), None).unwrap();
+        assert!(tokenizer.puts_space_before_texts());
+        let ids = tokenizer.encode("<|assistant|>\nHello ab", Specials::Parse).unwrap();
+        for (drops_space, expected) in [(true, "Hello ab"), (false, " Hello ab")] {
+            let reading = Reading {
+                stop: Vec::new(),
+                thoughts: None,
+                tool_calls: None,
+                single_call: false,
+                drops_space,
+                repetition: RepetitionDetection::Off,
+            };
+            let mut pipeline = Pipeline::new(&tokenizer, reading);
+            let mut text = String::new();
+            for id in &ids[1..] {
+                let output = pipeline.push(TokenReport { id: *id, logprob: None, top: Vec::new() }).unwrap();
+                for part in output.parts {
+                    if let Part::Text(more) = part {
+                        text.push_str(&more);
+                    }
+                }
+            }
+            assert_eq!(text, expected);
+        }
+    }
 }

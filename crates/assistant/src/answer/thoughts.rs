@@ -174,6 +174,8 @@ pub(crate) struct AnswerDecoder {
     decoder: StreamDecoder,
     /// Control tokens whose text must be seen.
     shown: Vec<u32>,
+    /// A space at the beginning is the vocabulary's, not the model's.
+    drops_space: bool,
 }
 
 impl AnswerDecoder {
@@ -186,7 +188,13 @@ impl AnswerDecoder {
             shown: markers.into_iter().filter_map(|marker| tokenizer.special_id(marker)).collect(),
             decoder: StreamDecoder::new(tokenizer, ControlText::Hide),
             tokenizer: tokenizer.clone(),
+            drops_space: false,
         }
+    }
+
+    /// The same, without the space at the beginning, if `drops_space`.
+    pub(crate) fn dropping_space(self, drops_space: bool) -> AnswerDecoder {
+        AnswerDecoder { drops_space, ..self }
     }
 
     /// The characters that `id` completes.
@@ -198,7 +206,14 @@ impl AnswerDecoder {
             let bytes = self.tokenizer.token_bytes(id).unwrap_or_default();
             return Ok(String::from_utf8_lossy(bytes).into_owned());
         }
-        self.decoder.push(id)
+        let mut text = self.decoder.push(id)?;
+        if self.drops_space && !text.is_empty() {
+            self.drops_space = false;
+            if text.starts_with(' ') {
+                text.remove(0);
+            }
+        }
+        Ok(text)
     }
 
     /// The end of the answer: an unfinished character becomes U+FFFD.

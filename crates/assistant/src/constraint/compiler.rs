@@ -198,7 +198,8 @@ impl FormatCompiler {
             schemas.push(prepared.grammar);
             calls.push((tool.name.clone(), prepared.check));
         }
-        let lark = grammar::of_calls(format, tools, &schemas, parallel);
+        let is_token = |text: &str| self.factory.tok_env().tok_trie().get_special_token(text).is_some();
+        let lark = grammar::of_calls(format, tools, &schemas, parallel, is_token);
         let mut text = None;
         let grammar = match answer.map(|answer| self.grammar_of(answer)).transpose()?.flatten() {
             None => TopLevelGrammar::from_lark(lark),

@@ -45,7 +45,7 @@ impl ServeOptions {
         let Some(spec) = self.drafts.iter().find(|spec| spec.model == name) else { return Ok(None) };
         let shown = spec.path.display();
         if Embedder::is_at(&spec.path) {
-            return Err(format!("its draft model {shown} is an encoder, which writes no text"));
+            return Err(format!("its draft model {shown} is an embedding model, which writes no text"));
         }
         let draft =
             zhenjin_hub::open(&spec.path).map_err(|error| format!("its draft model {shown}: {error}"))?;

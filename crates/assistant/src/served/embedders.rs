@@ -1,15 +1,15 @@
-//! The encoders served beside the models that write: loaded at the first use, unloaded when idle and the memory is needed.
+//! The models that make vectors of texts, served beside those that write: loaded at the first use, unloaded when idle and the memory is needed.
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use zhenjin_model::LoadOptions;
+use zhenjin_model::{LoadOptions, MemoryPlan};
 
 use super::{ModelSpec, ModelState, ServedModelInfo, ServedModels, Shared, Slot, State};
 use crate::embedder::Embedder;
 use crate::error::AssistantError;
 
-/// The encoders, and those that are no longer served but still used, whose memory counts.
+/// Those that are served, and those that are no longer served but still used, whose memory counts.
 #[derive(Default)]
 pub(super) struct Embedders {
     entries: Vec<EmbedderEntry>,
@@ -89,7 +89,7 @@ impl Embedders {
 }
 
 impl ServedModels {
-    /// The encoders, in the order in which they were added.
+    /// The models that make vectors of texts, in the order in which they were added.
     pub fn embedders(&self) -> Vec<ServedModelInfo> {
         let state = self.shared.lock();
         let info = |entry: &EmbedderEntry| ServedModelInfo {
@@ -107,7 +107,7 @@ impl ServedModels {
         state.embedders.entries.iter().map(info).collect()
     }
 
-    /// The encoder `name`, loaded if it is not. It is not unloaded while the returned value is held.
+    /// The embedder `name`, loaded if it is not. It is not unloaded while the returned value is held.
     ///
     /// # Errors
     /// [`AssistantError::UnknownModel`]; [`AssistantError::Invalid`] for a model that writes; [`AssistantError::OutOfMemory`],
@@ -145,7 +145,7 @@ impl ServedModels {
 type Missing = (ModelSpec, Arc<tokio::sync::Mutex<()>>);
 
 impl Shared {
-    /// The encoder if it is in memory, else what loading it needs.
+    /// The embedder if it is in memory, else what loading it needs.
     fn loaded_embedder(&self, name: &str) -> Result<Result<Arc<Embedder>, Missing>, AssistantError> {
         let mut state = self.lock();
         if state.is_closed {
@@ -165,7 +165,8 @@ impl Shared {
         let known = state.names();
         if known.iter().any(|known| known == name) {
             let reason = format!(
-                "`{name}` writes text and makes no embeddings; name an encoder such as BERT, as `/v1/models` lists them"
+                "`{name}` writes text and makes no embeddings: its files do not say how its hidden states become one vector (modules.json of \
+                 sentence-transformers in a folder, a pooling type in a GGUF file); name a model that does, as `/v1/models` lists them"
             );
             return Err(AssistantError::invalid("model", reason));
         }
@@ -175,9 +176,15 @@ impl Shared {
     fn load_embedder(&self, spec: &ModelSpec) -> Result<Arc<Embedder>, AssistantError> {
         let failed = |reason: String| AssistantError::Load { name: spec.name.clone(), reason };
         let begun = Instant::now();
-        let opened = zhenjin_hub::open_encoder(&spec.path).map_err(|error| failed(error.to_string()))?;
-        let estimate = Embedder::memory_estimate(&opened, self.team.threads());
-        let bytes = self.reserve(&spec.name, estimate)?.bytes;
+        let mut opened = zhenjin_hub::open_embedder(&spec.path).map_err(|error| failed(error.to_string()))?;
+        let estimate = Embedder::memory_estimate(&opened, self.team.threads())
+            .map_err(|error| failed(error.to_string()))?;
+        let MemoryPlan { bytes, context, .. } = self.reserve(&spec.name, estimate)?;
+        if context < opened.max_tokens {
+            let models_own = opened.max_tokens;
+            tracing::warn!(model = %spec.name, context, models_own, "the memory limit holds shorter texts than the model reads");
+            opened.max_tokens = context;
+        }
         let options = LoadOptions { simd: self.options.compute.simd, team: Arc::clone(&self.team) };
         let outcome = Embedder::from_opened(opened, None, &options);
         let mut state = self.lock();
@@ -201,14 +208,14 @@ impl Shared {
             memory_bytes = bytes,
             max_tokens = embedder.max_tokens(),
             dimensions = embedder.dimensions(),
-            "encoder loaded"
+            "embedder loaded"
         );
         Ok(embedder)
     }
 }
 
 impl State {
-    /// The model `name`, unless it is an encoder, one with an adapter or one in memory, which writes for certain; with the files whose weights
+    /// The model `name`, unless it makes vectors, is one with an adapter or one in memory, which writes for certain; with the files whose weights
     /// answer.
     fn unloaded_writer(&self, name: &str) -> Option<ModelSpec> {
         let entry = self.entries.iter().find(|entry| entry.spec.name == name)?;
@@ -223,8 +230,9 @@ impl State {
         if self.embedders.find(name).is_none() {
             return Ok(());
         }
-        let reason =
-            format!("`{name}` is an encoder: it makes embeddings (`/v1/embeddings`) and writes no text");
+        let reason = format!(
+            "`{name}` is an embedding model: it makes embeddings (`/v1/embeddings`) and writes no text"
+        );
         Err(AssistantError::invalid("model", reason))
     }
 }

@@ -101,7 +101,7 @@ pub(super) fn load(
 }
 
 impl ModelSpec {
-    /// Refuses what is no model, or none that is known here, by the headers of its files, and an encoder that does not say how it makes vectors.
+    /// Refuses what is no model, or none that is known here, by the headers of its files, and an embedder that does not say how it makes vectors.
     /// The weights, and the tokenizer of a model that writes, are first read when it is loaded.
     ///
     /// # Errors
@@ -150,15 +150,16 @@ impl super::Shared {
         self.expect_within_limit(name, &estimate)
     }
 
-    /// As [`Shared::check_loadable`](super::Shared::check_loadable), of an encoder.
-    pub(super) fn check_loadable_encoder(
+    /// As [`Shared::check_loadable`](super::Shared::check_loadable), of an embedder.
+    pub(super) fn check_loadable_embedder(
         &self,
         name: &str,
         path: &std::path::Path,
     ) -> Result<(), AssistantError> {
-        let opened = zhenjin_hub::open_encoder(path)
-            .map_err(|error| AssistantError::Load { name: name.to_owned(), reason: error.to_string() })?;
-        self.expect_within_limit(name, &Embedder::memory_estimate(&opened, self.team.threads()))
+        let failed = |reason: String| AssistantError::Load { name: name.to_owned(), reason };
+        let opened = zhenjin_hub::open_embedder(path).map_err(|error| failed(error.to_string()))?;
+        let estimate = Embedder::memory_estimate(&opened, self.team.threads());
+        self.expect_within_limit(name, &estimate.map_err(|error| failed(error.to_string()))?)
     }
 
     fn expect_within_limit(&self, name: &str, estimate: &MemoryEstimate) -> Result<(), AssistantError> {

@@ -246,7 +246,7 @@ impl ServedModels {
         state.entries.iter().filter(|entry| entry.alone_of.is_none()).map(own).collect()
     }
 
-    /// Whether requests can name `name`: a model that writes, one with an adapter, or an encoder.
+    /// Whether requests can name `name`: a model that writes, one with an adapter, or an embedder.
     pub fn serves(&self, name: &str) -> bool {
         self.shared.lock().names().iter().any(|known| known == name)
     }
@@ -256,7 +256,7 @@ impl ServedModels {
     /// on even if all of them are cancelled.
     ///
     /// # Errors [`AssistantError::UnknownModel`], [`AssistantError::OutOfMemory`],
-    /// [`AssistantError::MemoryInUse`], [`AssistantError::Load`]; [`AssistantError::Invalid`] for an encoder, which writes nothing.
+    /// [`AssistantError::MemoryInUse`], [`AssistantError::Load`]; [`AssistantError::Invalid`] for an embedder, which writes nothing.
     pub async fn get(&self, name: &str) -> Result<Arc<Assistant>, AssistantError> {
         let (Meant { model, adapter }, found) = {
             // Under one lock: a promotion in between would add the adapter of the weights before to those after.
@@ -283,7 +283,7 @@ impl ServedModels {
         })
     }
 
-    /// Serves one more model, which writes or is an encoder. The same model under the same name once more changes nothing.
+    /// Serves one more model, which writes or is an embedder. The same model under the same name once more changes nothing.
     ///
     /// # Errors
     /// [`AssistantError::NameTaken`] if another file is served under the name.

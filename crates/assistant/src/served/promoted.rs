@@ -65,7 +65,7 @@ impl ServedModels {
         };
         match (model, encoder) {
             (Some(path), _) => self.shared.check_loadable(name, &path),
-            (None, Some(path)) => self.shared.check_loadable_encoder(name, &path),
+            (None, Some(path)) => self.shared.check_loadable_embedder(name, &path),
             (None, None) => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use zhenjin_conversation::{Tool, ToolFormat};
+use zhenjin_conversation::{CallBeginning, Tool, ToolFormat};
 
 /// The schema of a function's arguments.
 pub(crate) fn parameters_of(tool: &Tool) -> Value {
@@ -11,8 +11,14 @@ pub(crate) fn parameters_of(tool: &Tool) -> Value {
 }
 
 /// One call of one of `tools`, or one or more if `parallel`. `parameters` are their arguments' schemas, as the compiler of
-/// grammars knows them.
-pub(crate) fn of_calls(format: ToolFormat, tools: &[&Tool], parameters: &[Value], parallel: bool) -> String {
+/// grammars knows them; `is_token` says whether a text is a control token of the vocabulary.
+pub(crate) fn of_calls(
+    format: ToolFormat,
+    tools: &[&Tool],
+    parameters: &[Value],
+    parallel: bool,
+    is_token: impl Fn(&str) -> bool,
+) -> String {
     let mut rules = String::new();
     let mut alternatives = Vec::with_capacity(tools.len());
     for (index, (tool, parameters)) in tools.iter().zip(parameters).enumerate() {
@@ -25,7 +31,12 @@ pub(crate) fn of_calls(format: ToolFormat, tools: &[&Tool], parameters: &[Value]
         alternatives.push(format!("call_{index}"));
     }
     let between = tools.first().map_or("", |tool| format.call_texts(&tool.name).between_calls);
-    let start = if parallel { format!("call ({} call)*", Value::from(between)) } else { "call".to_owned() };
+    let calls = if parallel { format!("call ({} call)*", Value::from(between)) } else { "call".to_owned() };
+    let start = match format.beginning() {
+        CallBeginning::List(marker) if is_token(marker) => format!("{marker} \"[\" {calls} \"]\""),
+        CallBeginning::List(marker) => format!("{} {calls} \"]\"", Value::from(format!("{marker}["))),
+        CallBeginning::Marker(_) | CallBeginning::ObjectFirst => calls,
+    };
     format!("start: {start}\ncall: {}\n{rules}", alternatives.join(" | "))
 }
 
@@ -45,6 +56,7 @@ mod tests {
             &[&tool("f"), &tool("g")],
             &[json!({"type": "object"}), json!({"type": "object"})],
             true,
+            |_| false,
         );
         assert!(grammar.starts_with("start: call (\"\\n\" call)*\ncall: call_0 | call_1\n"), "{grammar}");
         assert!(
@@ -53,5 +65,18 @@ mod tests {
             ),
             "{grammar}"
         );
+    }
+
+    #[test]
+    fn a_list_of_calls_has_its_marker_and_brackets() {
+        let tool = Tool { name: "f".to_owned(), description: None, parameters: None };
+        let start = |is_token: bool, parallel: bool| {
+            let parameters = [json!({"type": "object"})];
+            let grammar = of_calls(ToolFormat::JsonList, &[&tool], &parameters, parallel, |_| is_token);
+            grammar.lines().next().unwrap_or_default().to_owned()
+        };
+        assert_eq!(start(true, false), r#"start: <|tool_call|> "[" call "]""#);
+        assert_eq!(start(true, true), r#"start: <|tool_call|> "[" call (", " call)* "]""#);
+        assert_eq!(start(false, false), r#"start: "<|tool_call|>[" call "]""#);
     }
 }

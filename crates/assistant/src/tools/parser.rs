@@ -24,6 +24,10 @@ enum State {
     AtBeginning,
     /// In text that cannot become a call without a marker.
     InText,
+    /// In a list of calls, before the object of one.
+    BeforeCall(Listed),
+    /// In a list of calls, after the object of one.
+    AfterCall,
     /// In the object of a call.
     InCall(Call),
     /// After the object, before the end marker.
@@ -31,6 +35,14 @@ enum State {
     /// In the arguments of an announced call whose JSON broke off: they are passed on as the model writes
     /// them.
     InBrokenArguments,
+}
+
+/// What came of a list since its marker, or since the call before.
+#[derive(Clone, Debug)]
+struct Listed {
+    raw: String,
+    /// The list's bracket came.
+    is_open: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -89,7 +101,7 @@ impl ToolCallParser {
     /// The texts around calls.
     pub(crate) fn markers(&self) -> impl Iterator<Item = &'static str> + use<> {
         let beginning = match self.format.beginning() {
-            CallBeginning::Marker(marker) => Some(marker),
+            CallBeginning::Marker(marker) | CallBeginning::List(marker) => Some(marker),
             CallBeginning::ObjectFirst => None,
         };
         beginning.into_iter().chain(self.format.end_marker())
@@ -110,6 +122,8 @@ impl ToolCallParser {
         let mut parts = Vec::new();
         for character in piece.chars() {
             match std::mem::replace(&mut self.state, State::InText) {
+                State::BeforeCall(listed) => self.state = before_call(listed, character, &mut parts),
+                State::AfterCall => self.after_call(character, &mut parts),
                 State::InCall(call) => self.state = self.in_call(call, character, &mut parts),
                 State::BeforeEndMarker => self.before_end_marker(character, &mut parts),
                 State::InBrokenArguments => self.in_broken_arguments(character, &mut parts),
@@ -124,15 +138,15 @@ impl ToolCallParser {
     /// A call that was begun and not announced is no call, and mostly no text for the user either.
     pub(crate) fn finish(&mut self, is_cut: bool) -> Vec<Part> {
         let mut parts = Vec::new();
-        let is_after_marker = matches!(self.format.beginning(), CallBeginning::Marker(_));
+        let is_after_marker = self.format.beginning() != CallBeginning::ObjectFirst;
+        let was_to_be_call = self.calls_required || self.completed > 0 || (is_cut && is_after_marker);
         match std::mem::replace(&mut self.state, State::InText) {
-            State::InCall(call) if !call.announced => {
-                let was_to_be_call = self.calls_required || self.completed > 0 || (is_cut && is_after_marker);
+            State::InCall(Call { announced: false, raw, .. }) | State::BeforeCall(Listed { raw, .. }) => {
                 if !was_to_be_call {
-                    push_text(&mut parts, &call.raw);
+                    push_text(&mut parts, &raw);
                 }
             }
-            State::InCall(_) => {}
+            State::InCall(_) | State::AfterCall => {}
             // The object was complete; the model only left out (a part of) the end marker.
             State::BeforeEndMarker => {
                 self.completed += 1;
@@ -168,7 +182,7 @@ impl ToolCallParser {
                 self.held.push(character);
                 push_text(parts, &std::mem::take(&mut self.held));
             }
-            CallBeginning::Marker(marker) => {
+            CallBeginning::Marker(marker) | CallBeginning::List(marker) => {
                 self.held.push(character);
                 if self.held.ends_with(marker) {
                     let raw = std::mem::take(&mut self.held);
@@ -177,7 +191,12 @@ impl ToolCallParser {
                     if !before.trim().is_empty() {
                         push_text(parts, before);
                     }
-                    self.state = State::InCall(Call::new(marker.to_owned()));
+                    let raw = marker.to_owned();
+                    self.state = if self.is_in_list() {
+                        State::BeforeCall(Listed { raw, is_open: false })
+                    } else {
+                        State::InCall(Call::new(raw))
+                    };
                     return;
                 }
                 let possible = possible_marker(&self.held, marker);
@@ -210,13 +229,18 @@ impl ToolCallParser {
                         return State::BeforeEndMarker;
                     }
                     self.completed += 1;
-                    return State::AtBeginning;
+                    return if self.is_in_list() { State::AfterCall } else { State::AtBeginning };
                 }
                 // An announced call whose JSON breaks off stays a call, with the arguments as the model wrote
                 // them.
                 CallEvent::BrokenArguments if call.announced => {
                     push_arguments(parts, self.calls - 1, &character.to_string());
                     return State::InBrokenArguments;
+                }
+                CallEvent::Malformed if call.announced && self.is_in_list() => {
+                    self.completed += 1;
+                    self.after_call(character, parts);
+                    return std::mem::replace(&mut self.state, State::InText);
                 }
                 CallEvent::Malformed if call.announced => {
                     self.before_end_marker(character, parts);
@@ -234,12 +258,17 @@ impl ToolCallParser {
         State::InCall(call)
     }
 
+    /// Whether calls stand in lists.
+    fn is_in_list(&self) -> bool {
+        matches!(self.format.beginning(), CallBeginning::List(_))
+    }
+
     /// Between markers any name counts, as the model plainly meant a call. A bare object counts if it names
     /// one of the tools and has arguments; otherwise it is JSON that the user asked for.
     fn is_call(&self, call: &Call) -> bool {
         match (&call.name, self.format.beginning()) {
             (None, _) => false,
-            (Some(_), CallBeginning::Marker(_)) => true,
+            (Some(_), CallBeginning::Marker(_) | CallBeginning::List(_)) => true,
             (Some(name), CallBeginning::ObjectFirst) => {
                 self.names.contains(name) && (call.announced || !call.early_arguments.is_empty())
             }
@@ -270,16 +299,34 @@ impl ToolCallParser {
             self.completed += 1;
             let rest = std::mem::take(&mut self.held);
             self.state = State::AtBeginning;
-            rest.chars().for_each(|character| {
-                let state = std::mem::replace(&mut self.state, State::InText);
-                self.in_text(state, character, parts);
-            });
+            self.as_text(&rest, parts);
         } else if seen == marker {
             self.completed += 1;
             self.held.clear();
             self.state = State::AtBeginning;
         } else {
             self.state = State::BeforeEndMarker;
+        }
+    }
+
+    /// Expects the next call of a list, or its end. A model that goes on with something else has left its end out.
+    fn after_call(&mut self, character: char, parts: &mut Vec<Part>) {
+        self.state = match character {
+            ',' => State::BeforeCall(Listed { raw: String::new(), is_open: true }),
+            ']' => State::AtBeginning,
+            space if space.is_whitespace() => State::AfterCall,
+            _ => {
+                self.state = State::AtBeginning;
+                return self.as_text(&character.to_string(), parts);
+            }
+        };
+    }
+
+    /// Reads on outside calls.
+    fn as_text(&mut self, text: &str, parts: &mut Vec<Part>) {
+        for character in text.chars() {
+            let state = std::mem::replace(&mut self.state, State::InText);
+            self.in_text(state, character, parts);
         }
     }
 
@@ -295,6 +342,25 @@ impl ToolCallParser {
             self.completed += 1;
             self.held.clear();
             self.state = State::AtBeginning;
+        }
+    }
+}
+
+/// Expects the bracket of a list, and the object of a call. Some models write a call alone, without the bracket.
+fn before_call(listed: Listed, character: char, parts: &mut Vec<Part>) -> State {
+    let Listed { mut raw, is_open } = listed;
+    raw.push(character);
+    match character {
+        '[' if !is_open => State::BeforeCall(Listed { raw, is_open: true }),
+        '{' => {
+            let mut call = Call::new(raw);
+            call.scanner.push(character, &mut Vec::new());
+            State::InCall(call)
+        }
+        space if space.is_whitespace() => State::BeforeCall(Listed { raw, is_open }),
+        _ => {
+            push_text(parts, &raw);
+            State::InText
         }
     }
 }
@@ -401,6 +467,40 @@ mod tests {
         );
     }
 
+    #[test]
+    fn lists_of_calls_and_text() {
+        let list = |text: &str, shown: &str, calls: &[(&str, &str)]| {
+            expect(ToolFormat::JsonList, text, shown, calls)
+        };
+        list("<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"a\": [1]}}]", "", &[("f", "{\"a\": [1]}")]);
+        list(
+            "Let me see.\n<|tool_call|> [\n  {\"arguments\": {}, \"name\": \"f\"},\n  {\"name\": \"other\"}\n]\n",
+            "Let me see.\n",
+            &[("f", "{}"), ("other", "{}")],
+        );
+        // As Phi-4-mini ends it, without brackets, and with a second list.
+        list(
+            "<|tool_call|>[{\"name\": \"f\", \"arguments\": {}}]<|/tool_call|>",
+            "<|/tool_call|>",
+            &[("f", "{}")],
+        );
+        list("<|tool_call|>{\"name\": \"f\", \"arguments\": {}}", "", &[("f", "{}")]);
+        list(
+            "<|tool_call|>[{\"name\": \"f\"}]<|tool_call|>[{\"name\": \"g\"}] x",
+            " x",
+            &[("f", "{}"), ("g", "{}")],
+        );
+        for text in
+            ["<|tool_call|>[]", "<|tool_call|>[[", "<|tool_call|> no", "<|tool_ca", "[{\"name\": \"f\"}]"]
+        {
+            list(text, text, &[]);
+        }
+        list("<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"a\": ", "", &[("f", "{\"a\": ")]);
+        list("<|tool_call|>[{\"name\": \"f\"", "<|tool_call|>[{\"name\": \"f\"", &[]);
+        list("<|tool_call|>[{\"name\": \"f\"} and", "and", &[("f", "{}")]);
+        list("<|tool_call|>[{\"name\": \"f\", \"arguments\": {}] so", " so", &[("f", "{}")]);
+    }
+
     /// Regression: an answer that was cut in a call showed the beginning of the model's notation as its text.
     #[test]
     fn a_call_that_is_cut_before_its_name_is_no_text() {
@@ -437,6 +537,11 @@ mod tests {
             prop_assume!(!text.contains("<tool_call>"));
             prop_assert_eq!(parse(ToolFormat::Hermes, &text, step), (text.clone(), vec![]));
             prop_assert_eq!(parse(ToolFormat::LlamaJson, &text, step), (text.clone(), vec![]));
+        }
+
+        #[test]
+        fn pieces_of_lists_do_not_matter(text in r#"(<\|tool_call\|>|\[|\]|,|\{"name": "f", "arguments": |\{|\}|"|x| ){0,12}"#, step in 1usize..9) {
+            prop_assert_eq!(parse(ToolFormat::JsonList, &text, step), parse(ToolFormat::JsonList, &text, 1000));
         }
 
         #[test]

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use zhenjin_assistant::{
-    EmbedError, EmbedInput, Embedder, EmbedderError, EncoderPooling, EncoderTextError, PoolingMode,
+    EmbedError, EmbedInput, Embedder, EmbedderError, EmbedderTextError, EncoderPooling, PoolingMode,
 };
 use zhenjin_hub::ModelStore;
 use zhenjin_model::LoadOptions;
@@ -33,7 +33,7 @@ const LINE_LIMIT: usize = 8 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct EmbedArguments {
-    /// An encoder: a fetched model's name or a Hugging Face folder or a GGUF file (BERT, XLM-RoBERTa, RoBERTa)
+    /// An embedding model: a fetched model's name or a Hugging Face folder or a GGUF file (BERT, XLM-RoBERTa, RoBERTa; decoders whose files say how they pool, such as Qwen3-Embedding)
     #[arg(value_name = "MODEL")]
     model: OsString,
     /// Texts [default: the lines of standard input]
@@ -142,7 +142,7 @@ fn load(path: &Path, arguments: &EmbedArguments) -> Result<Embedder> {
         // What it is instead decides what is said.
         zhenjin_hub::open(path)?;
         bail!(
-            "{}: this model writes text and makes no embeddings; give an encoder such as BERT (all-minilm:l6)",
+            "{}: this model writes text and makes no embeddings: neither a modules.json (of sentence-transformers) in its folder nor a pooling type in its GGUF file says how its hidden states become one vector; give an embedding model such as all-minilm:l6",
             path.display()
         );
     }
@@ -172,20 +172,20 @@ fn named_prompt<'a>(embedder: &'a Embedder, name: &str) -> Result<&'a str> {
 /// The error with the text's number in the whole input, for texts of which the first has the number `first`.
 fn behind(error: EmbedError, first: usize) -> anyhow::Error {
     let error = match error {
-        EmbedError::Text(EncoderTextError::Empty { text }) => {
-            EncoderTextError::Empty { text: text + first }.into()
+        EmbedError::Text(EmbedderTextError::Empty { text }) => {
+            EmbedderTextError::Empty { text: text + first }.into()
         }
-        EmbedError::Text(EncoderTextError::TooLong { text, tokens, limit }) => {
-            EncoderTextError::TooLong { text: text + first, tokens, limit }.into()
+        EmbedError::Text(EmbedderTextError::TooLong { text, tokens, limit }) => {
+            EmbedderTextError::TooLong { text: text + first, tokens, limit }.into()
         }
-        EmbedError::Text(EncoderTextError::FarTooLong { text, limit }) => {
-            EncoderTextError::FarTooLong { text: text + first, limit }.into()
+        EmbedError::Text(EmbedderTextError::FarTooLong { text, limit }) => {
+            EmbedderTextError::FarTooLong { text: text + first, limit }.into()
         }
-        EmbedError::Text(EncoderTextError::NotFinite { text }) => {
-            EncoderTextError::NotFinite { text: text + first }.into()
+        EmbedError::Text(EmbedderTextError::NotFinite { text }) => {
+            EmbedderTextError::NotFinite { text: text + first }.into()
         }
-        EmbedError::Text(EncoderTextError::UnknownToken { text, index, token, vocabulary_size }) => {
-            EncoderTextError::UnknownToken { text: text + first, index, token, vocabulary_size }.into()
+        EmbedError::Text(EmbedderTextError::UnknownToken { text, index, token, vocabulary_size }) => {
+            EmbedderTextError::UnknownToken { text: text + first, index, token, vocabulary_size }.into()
         }
         EmbedError::Tokenizer { text, error } => EmbedError::Tokenizer { text: text + first, error },
         other => other,
@@ -263,13 +263,13 @@ mod tests {
     /// Regression: an unknown token of text 300 was reported as one of text 44, which is its number among those embedded together.
     #[test]
     fn every_error_names_the_text_by_its_number_in_the_whole_input() {
-        let unknown = EncoderTextError::UnknownToken { text: 44, index: 2, token: 99, vocabulary_size: 64 };
-        let long = EncoderTextError::TooLong { text: 44, tokens: 600, limit: 512 };
-        let far_too_long = EncoderTextError::FarTooLong { text: 44, limit: 512 };
-        let broken = EncoderTextError::NotFinite { text: 44 };
+        let unknown = EmbedderTextError::UnknownToken { text: 44, index: 2, token: 99, vocabulary_size: 64 };
+        let long = EmbedderTextError::TooLong { text: 44, tokens: 600, limit: 512 };
+        let far_too_long = EmbedderTextError::FarTooLong { text: 44, limit: 512 };
+        let broken = EmbedderTextError::NotFinite { text: 44 };
         let said = behind(broken.into(), AT_ONCE).to_string();
         assert_eq!(said, "the hidden states of text 300 are not finite: the weights are broken");
-        for error in [unknown, long, far_too_long, EncoderTextError::Empty { text: 44 }] {
+        for error in [unknown, long, far_too_long, EmbedderTextError::Empty { text: 44 }] {
             let said = behind(error.into(), AT_ONCE).to_string();
             assert!(said.starts_with("text 300"), "{said}");
         }

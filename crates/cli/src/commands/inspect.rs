@@ -1,5 +1,6 @@
 //! `zhenjin inspect`: what a model file holds, and the memory that serving it takes.
 
+use super::inspect_config::config_lines;
 use super::inspect_encoder;
 use crate::arguments::InspectArguments;
 use crate::home::Home;
@@ -12,7 +13,6 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use zhenjin_assistant::Embedder;
 use zhenjin_hub::{ModelStore, OpenedModel};
-use zhenjin_model::config::{ExpertsConfig, RopeConfig, RopeLayout, RopeScaling};
 use zhenjin_model::{FileTensor, PAGE_TOKENS, WeightName};
 use zhenjin_tokenizer::ChatTemplate;
 
@@ -157,7 +157,7 @@ fn inspect(name: &str, opened: &OpenedModel, arguments: &InspectArguments) -> Re
         architecture: file.config().architecture.clone(),
         parameters: stored - repeated,
         repeated_parameters: repeated,
-        config: config_lines(opened),
+        config: config_lines(file.config()),
         tokenizer: Tokens {
             vocabulary_size: tokenizer.vocabulary_size(),
             special_tokens: tokenizer.special_ids().count(),
@@ -180,93 +180,12 @@ fn elements(tensor: &FileTensor<'_>) -> u64 {
     tensor.shape.iter().map(|length| *length as u64).product()
 }
 
-fn config_lines(opened: &OpenedModel) -> BTreeMap<&'static str, String> {
-    let config = opened.file.config();
-    let mut lines = BTreeMap::from([
-        ("layers", config.layers.to_string()),
-        ("hidden size", config.hidden_size.to_string()),
-        ("intermediate size", config.intermediate_size.to_string()),
-        (
-            "heads",
-            format!(
-                "{} of {} values, {} for keys and values",
-                config.heads, config.head_dim, config.kv_heads
-            ),
-        ),
-        ("context", config.context_length.to_string()),
-        ("rope", rope(&config.rope)),
-        ("tied embeddings", config.tied_embeddings.to_string()),
-        ("RMSNorm epsilon", config.rms_norm_epsilon.to_string()),
-    ]);
-    if !config.unrotated_layers.is_empty() {
-        lines.insert("layers without rope", layers_of(&config.unrotated_layers, config.layers));
-    }
-    if let Some(window) = config.sliding_window {
-        lines.insert(
-            "sliding window",
-            format!("{} positions from layer {}", window.positions, window.first_layer),
-        );
-    }
-    if let Some(experts) = &config.experts {
-        let ExpertsConfig { count, active, intermediate_size, .. } = experts;
-        lines.insert("experts", format!("{active} of {count} for each token, {intermediate_size} wide"));
-    }
-    if config.attention_bias {
-        lines.insert("biases", "query, key, value".to_owned());
-    }
-    if config.qk_norm {
-        lines.insert("query and key norm", "per head".to_owned());
-    }
-    lines
-}
-
 /// Token ids as people write them.
 fn ids(ids: &[u32]) -> String {
     match ids {
         [] => "none".to_owned(),
         ids => ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     }
-}
-
-/// Some of a model's layers in words.
-fn layers_of(layers: &[usize], all: usize) -> String {
-    let numbers = layers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    format!("{numbers} ({} of {all}, counted from 0)", layers.len())
-}
-
-/// Rotary position embeddings in words.
-fn rope(rope: &RopeConfig) -> String {
-    let pairs = match rope.layout {
-        RopeLayout::Interleaved => "neighbouring dimensions in pairs",
-        RopeLayout::HalfSplit => "the two halves in pairs",
-    };
-    let scaling = match &rope.scaling {
-        RopeScaling::None => "not scaled".to_owned(),
-        RopeScaling::Linear { factor } => format!("linear, by {factor}"),
-        RopeScaling::Llama3 {
-            factor,
-            low_frequency_factor,
-            high_frequency_factor,
-            original_context_length,
-        } => {
-            format!(
-                "as in Llama 3.1, by {factor} from {original_context_length} positions on, \
-                 between {low_frequency_factor} and {high_frequency_factor} turns of them"
-            )
-        }
-        RopeScaling::Yarn {
-            factor, original_context_length, beta_fast, beta_slow, attention_factor, ..
-        } => {
-            let attention =
-                attention_factor.map(|factor| format!(", attention by {factor}")).unwrap_or_default();
-            format!(
-                "YaRN, by {factor} from {original_context_length} positions on, \
-                 between {beta_slow} and {beta_fast} turns of them{attention}"
-            )
-        }
-        RopeScaling::Divisors(divisors) => format!("{} frequencies with a divisor each", divisors.len()),
-    };
-    format!("base {}, {} dimensions, {pairs}, {scaling}", rope.base, rope.rotary_dim)
 }
 
 fn memory(opened: &OpenedModel, arguments: &InspectArguments) -> Result<ServingMemory> {
@@ -383,11 +302,6 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn layers_are_named_by_their_numbers() {
-        assert_eq!(layers_of(&[3, 7, 11], 12), "3, 7, 11 (3 of 12, counted from 0)");
-    }
 
     /// Regression: control characters in a tensor's name reached the terminal, which they can steer.
     #[test]

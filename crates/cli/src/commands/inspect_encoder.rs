@@ -1,4 +1,4 @@
-//! `zhenjin inspect` of an encoder: how it makes vectors of texts.
+//! `zhenjin inspect` of an embedding model: how it makes vectors of texts.
 
 use super::inspect::{TensorLine, in_a_line, print_tensors};
 use crate::arguments::InspectArguments;
@@ -20,7 +20,7 @@ struct Inspection {
     name: String,
     path: String,
     embeds: bool,
-    architecture: &'static str,
+    architecture: String,
     parameters: u64,
     layers: usize,
     hidden_size: usize,
@@ -61,31 +61,31 @@ impl DenseLine {
 
 pub(crate) fn run(name: &str, path: &Path, arguments: &InspectArguments) -> Result<()> {
     check(name, arguments)?;
-    let opened = zhenjin_hub::open_encoder(path)?;
-    let estimate = Embedder::memory_estimate(&opened, machine::compute(&arguments.engine.compute)?.threads);
-    let config = opened.file.config();
+    let opened = zhenjin_hub::open_embedder(path)?;
+    let estimate = Embedder::memory_estimate(&opened, machine::compute(&arguments.engine.compute)?.threads)?;
+    let sizes = opened.file.sizes();
     let pooling = opened.pooling.as_ref();
     let inspection = Inspection {
         name: name.to_owned(),
         path: path.display().to_string(),
         embeds: true,
-        architecture: config.family.model_type,
+        architecture: opened.file.architecture().to_owned(),
         parameters: opened.file.parameters(),
-        layers: config.layers,
-        hidden_size: config.hidden_size,
-        intermediate_size: config.intermediate_size,
-        heads: config.heads,
+        layers: sizes.layers,
+        hidden_size: sizes.hidden_size,
+        intermediate_size: sizes.intermediate_size,
+        heads: sizes.heads,
         max_tokens: opened.max_tokens,
         vocabulary_size: opened.tokenizer.vocabulary_size(),
         pooling: pooling.map(|pooling| pooling.modes.iter().map(|mode| PoolingMode::name(*mode)).collect()),
         dense: pooling.iter().flat_map(|pooling| &pooling.dense).map(DenseLine::of).collect(),
         normalises: pooling.map(|pooling| pooling.normalise),
         dimensions: pooling
-            .map(|pooling| opened.kept_dimensions.unwrap_or_else(|| pooling.width(config.hidden_size))),
+            .map(|pooling| opened.kept_dimensions.unwrap_or_else(|| pooling.width(sizes.hidden_size))),
         lowercases: opened.lowercases,
         prompts: opened.prompts.clone(),
         weights_bytes: estimate.weights,
-        memory_bytes: estimate.least(),
+        memory_bytes: estimate.full_context(),
         unused_tensors: opened.file.unused_tensors().to_vec(),
         warnings: opened.warnings.clone(),
         tensors: opened.file.tensors().map(TensorLine::from).collect(),
@@ -114,7 +114,7 @@ fn check(name: &str, arguments: &InspectArguments) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "{}: without effect, as {name} is an encoder, which keeps nothing of the texts that it read; leave that out",
+        "{}: without effect, as {name} is an embedding model, which keeps nothing of the texts that it read; leave that out",
         given.join(", ")
     )
 }
@@ -128,10 +128,11 @@ fn prompt_in_words(prompt: &str) -> String {
 }
 
 fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> std::io::Result<()> {
-    writeln!(out, "{} · an encoder: it makes embeddings and writes no text", inspection.name)?;
+    writeln!(out, "{} · an embedding model: it makes embeddings and writes no text", inspection.name)?;
     writeln!(out, "  {}", inspection.path)?;
     let millions = inspection.parameters as f64 / 1e6;
-    writeln!(out, "\nArchitecture: {}, {millions:.1} M parameters", inspection.architecture)?;
+    let architecture = text::shown(&inspection.architecture);
+    writeln!(out, "\nArchitecture: {architecture}, {millions:.1} M parameters")?;
     let Inspection { layers, hidden_size, intermediate_size, heads, .. } = inspection;
     writeln!(
         out,

@@ -13,6 +13,7 @@ pub(crate) mod feedback;
 pub(crate) mod generate;
 pub(crate) mod improve;
 pub(crate) mod inspect;
+mod inspect_config;
 mod inspect_encoder;
 pub(crate) mod key;
 pub(crate) mod manual;

@@ -28,7 +28,7 @@ pub(crate) fn list(home: &Home, arguments: &ModelsArguments) -> Result<()> {
         writeln!(out, "  none yet; fetch one with: zhenjin pull smollm2:135m")?;
     }
     for model in &local {
-        let kind = if Embedder::is_at(&model.path) { "  (an encoder: `zhenjin embed`)" } else { "" };
+        let kind = if Embedder::is_at(&model.path) { "  (an embedding model: `zhenjin embed`)" } else { "" };
         let size = MemorySize(model.bytes).to_string();
         writeln!(out, "  {:width$}  {size:>10}  {}{kind}", model.name, source(model))?;
     }

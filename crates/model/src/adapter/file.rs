@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use zhenjin_files::Mapping;
 use zhenjin_tensor::dequantise;
 
+use super::fused::{RowsOf, WholeProduct, fused_weights, read_heights, weight_called};
 use super::peft_names::{AddedPart, PREFIX, PeftName};
 use super::settings::{Purpose, Settings};
-use super::values::{AdapterValues, LowRankValues, module, outputs_and_inputs, place};
+use super::values::{AdapterValues, LowRankValues, outputs_and_inputs, place};
 use crate::config::ModelConfig;
 use crate::errors::{FormatError, ModelError, quoted};
 use crate::file::FileTensor;
 use crate::names::Naming;
 use crate::safetensors::{Header, TensorRecord, parse_header};
 use crate::score_head::{ScoreHead, check_no_bias};
-use crate::tensor_source::{LayerWeightName, WeightName};
+use crate::tensor_source::WeightName;
 
 const SETTINGS: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
@@ -34,10 +35,10 @@ pub(super) const DECOMPOSED_EMBEDDING: &str =
 
 const WHOLE_MODULES: &str = "whole weights beside the low-rank products are not supported";
 
-/// A layer and one of its projections.
-type Place = (usize, LayerWeightName);
+/// The projections of a module, and which rows of its B are theirs.
+type Projections = Vec<(WeightName, RowsOf)>;
 
-/// The two tensors of one projection.
+/// The two tensors of one module.
 #[derive(Default)]
 struct Pair<'a> {
     down: Option<&'a TensorRecord>,
@@ -151,7 +152,7 @@ fn read(
     })?;
     let file = Mapping::open(tensors_path)?;
     let header = parse_header(file.as_ref()).map_err(|error| fault(tensors_path, error))?;
-    let mut pairs: BTreeMap<String, (Place, Pair<'_>)> = BTreeMap::new();
+    let mut pairs: BTreeMap<&str, (Projections, Pair<'_>)> = BTreeMap::new();
     let mut head = None;
     for tensor in header.tensors() {
         if purpose == Purpose::Scores && tensor.name.starts_with(SCORE_MODULE) {
@@ -159,9 +160,8 @@ fn read(
             continue;
         }
         let named = read_name(&tensor.name, config, purpose);
-        let (at, is_up) = named.map_err(|error| fault(tensors_path, error))?;
-        let module = module(WeightName::Layer(at.0, at.1));
-        let (_, pair) = pairs.entry(module).or_insert((at, Pair::default()));
+        let (module, projections, is_up) = named.map_err(|error| fault(tensors_path, error))?;
+        let (_, pair) = pairs.entry(module).or_insert((projections, Pair::default()));
         let slot = if is_up { &mut pair.up } else { &mut pair.down };
         if let Some(other) = slot.replace(tensor) {
             let problem = format!("it is the same as {}", quoted(&other.name));
@@ -172,9 +172,13 @@ fn read(
         let error = FormatError::new("header", "it holds no tensors, so there is nothing to adapt");
         return Err(fault(tensors_path, error));
     }
-    let reading = Reading { path: tensors_path, bytes: file.as_ref(), settings: &settings, config };
-    let additions = pairs.iter().map(|(module, (at, pair))| reading.addition(module, *at, pair));
-    let values = AdapterValues::new(tensors_path, config, additions.collect::<Result<_, _>>()?)?;
+    let metadata = header.metadata();
+    let reading = Reading { path: tensors_path, bytes: file.as_ref(), settings: &settings, config, metadata };
+    let mut additions = Vec::new();
+    for (module, (projections, pair)) in &pairs {
+        additions.extend(reading.additions(module, projections, pair)?);
+    }
+    let values = AdapterValues::new(tensors_path, config, additions)?;
     Ok((values.with_base(settings.base.clone()), head))
 }
 
@@ -215,15 +219,17 @@ struct Reading<'a> {
     bytes: &'a [u8],
     settings: &'a Settings,
     config: &'a ModelConfig,
+    metadata: &'a BTreeMap<String, String>,
 }
 
 impl Reading<'_> {
-    fn addition(
+    /// The additions to the projections of a module.
+    fn additions(
         &self,
         module: &str,
-        (layer, projection): Place,
+        projections: &[(WeightName, RowsOf)],
         pair: &Pair<'_>,
-    ) -> Result<LowRankValues, ModelError> {
+    ) -> Result<Vec<LowRankValues>, ModelError> {
         let missing = |part: &str| ModelError::MissingTensor {
             file: self.path.to_owned(),
             tensor: format!("{PREFIX}{module}.{part}.weight"),
@@ -231,15 +237,16 @@ impl Reading<'_> {
         let down = pair.down.ok_or_else(|| missing("lora_A"))?;
         let up = pair.up.ok_or_else(|| missing("lora_B"))?;
         let rank = self.settings.rank_of(module);
-        let [outputs, inputs] = outputs_and_inputs(WeightName::Layer(layer, projection), self.config);
-        Ok(LowRankValues {
-            layer,
-            projection,
+        let Some((first, RowsOf { all: outputs, .. })) = projections.first() else { return Ok(Vec::new()) };
+        let [_, inputs] = outputs_and_inputs(*first, self.config);
+        let product = WholeProduct {
             rank,
             down: tensor_values(self.path, self.bytes, down, &[rank, inputs])?,
-            up: tensor_values(self.path, self.bytes, up, &[outputs, rank])?,
+            up: tensor_values(self.path, self.bytes, up, &[*outputs, rank])?,
             scale: self.settings.scale_of(module),
-        })
+        };
+        let heights = self.metadata.get(module).and_then(|heights| read_heights(heights));
+        Ok(product.split(projections, heights))
     }
 }
 
@@ -293,16 +300,20 @@ fn folder_of(path: &Path) -> Result<PathBuf, ModelError> {
     }
 }
 
-/// The projection that a tensor belongs to, and whether it is B.
-fn read_name(name: &str, config: &ModelConfig, purpose: Purpose) -> Result<(Place, bool), FormatError> {
+/// The module that a tensor belongs to, its projections, and whether it is B.
+fn read_name<'a>(
+    name: &'a str,
+    config: &ModelConfig,
+    purpose: Purpose,
+) -> Result<(&'a str, Projections, bool), FormatError> {
     let fault = |problem: &str| FormatError::new(quoted_tensor(name), problem);
     let unknown =
         || fault("it is neither lora_A nor lora_B of a projection: base_model.model.MODULE.lora_A.weight");
     let served_only = |problem: &str| fault(&format!("{problem}{}", purpose.instead_of_training()));
     let problem = match PeftName::parse(name) {
         Some(PeftName::Added { module, part }) => match part {
-            AddedPart::Down => return Ok((place_of(name, module, config, purpose)?, false)),
-            AddedPart::Up => return Ok((place_of(name, module, config, purpose)?, true)),
+            AddedPart::Down => return Ok((module, projections_of(name, module, config, purpose)?, false)),
+            AddedPart::Up => return Ok((module, projections_of(name, module, config, purpose)?, true)),
             AddedPart::UpBias => {
                 let problem = "biases of the low-rank products are not supported";
                 return Err(fault(&format!("{problem}{}", purpose.instead_of_biases())));
@@ -316,7 +327,7 @@ fn read_name(name: &str, config: &ModelConfig, purpose: Purpose) -> Result<(Plac
         },
         Some(PeftName::Whole { is_saved: true, .. }) => WHOLE_MODULES,
         // `peft` saves the weights of an adapted head or embedding too, as `lm_head.base_layer.weight`.
-        Some(PeftName::Whole { weight, .. }) => match Naming::HuggingFace.read(&weight) {
+        Some(PeftName::Whole { weight, .. }) => match weight_called(&weight, config) {
             Some(WeightName::Head) => ADAPTED_HEAD,
             Some(WeightName::Embedding) => ADAPTED_EMBEDDING,
             Some(_) if weight.ends_with(".bias") => {
@@ -330,16 +341,28 @@ fn read_name(name: &str, config: &ModelConfig, purpose: Purpose) -> Result<(Plac
     Err(fault(&format!("{problem}{}", purpose.instead())))
 }
 
-/// The projection that is `module`, of which the tensor `name` is A or B.
-fn place_of(name: &str, module: &str, config: &ModelConfig, purpose: Purpose) -> Result<Place, FormatError> {
+/// The projections of `module`, of which the tensor `name` is A or B.
+fn projections_of(
+    name: &str,
+    module: &str,
+    config: &ModelConfig,
+    purpose: Purpose,
+) -> Result<Projections, FormatError> {
     let instead = purpose.instead();
-    let problem = match Naming::HuggingFace.read(&format!("{module}.weight")) {
+    let weight = format!("{module}.weight");
+    let problem = match weight_called(&weight, config) {
         Some(WeightName::Layer(layer, projection))
             if layer < config.layers
                 && place(projection).is_some()
                 && config.has_layer_weight(layer, projection) =>
         {
-            return Ok((layer, projection));
+            let fused = fused_weights(&weight, config);
+            if !fused.is_empty() {
+                return Ok(fused);
+            }
+            let rows = config.shape(WeightName::Layer(layer, projection))[0];
+            let all_rows = RowsOf { first: 0, rows, all: rows };
+            return Ok(vec![(WeightName::Layer(layer, projection), all_rows)]);
         }
         Some(WeightName::Head) => format!("{ADAPTED_HEAD}{instead}"),
         Some(WeightName::Embedding) => format!("{ADAPTED_EMBEDDING}{instead}"),

@@ -197,6 +197,10 @@ impl WeightRows for MergedRows<'_> {
         Ok(())
     }
 
+    fn norms_less_one(&self, config: &ModelConfig) -> bool {
+        self.base.norms_less_one(config)
+    }
+
     fn release(&self, name: WeightName) {
         self.base.release(name);
     }
@@ -222,6 +226,10 @@ mod tests {
         fn row(&self, _: WeightName, _: usize, out: &mut [f32]) -> Result<(), ModelError> {
             out.fill(self.0);
             Ok(())
+        }
+
+        fn norms_less_one(&self, _: &ModelConfig) -> bool {
+            false
         }
     }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use zhenjin_files::Mapping;
 
 use super::file::{DECOMPOSED_EMBEDDING, files_of, quoted_tensor, tensor_values};
+use super::fused::{RowsOf, fused_weights};
 use super::merge::{AdapterMerge, Change, Product};
 use super::peft_names::{AddedPart, PREFIX, PeftName};
 use super::served::{not_beside, projection_of};
@@ -14,6 +15,7 @@ use super::settings::{Purpose, Settings};
 use super::values::half_split_row;
 use crate::config::{ModelConfig, RopeLayout};
 use crate::errors::{FormatError, ModelError, quoted};
+use crate::families::Family;
 use crate::names::Naming;
 use crate::safetensors::{TensorRecord, parse_header};
 use crate::tensor_source::{LayerWeightName, WeightName};
@@ -47,13 +49,24 @@ impl Part {
     }
 }
 
+/// A tensor of a weight.
+#[derive(Clone, Copy)]
+struct Stored<'a> {
+    tensor: &'a TensorRecord,
+    /// The module that the adapter's settings name; none of a whole weight.
+    module: &'a str,
+    /// The weight's own rows, where the tensor has those of several projections.
+    rows: Option<RowsOf>,
+}
+
 /// The tensors of one weight.
-type Parts<'a> = BTreeMap<Part, &'a TensorRecord>;
+type Parts<'a> = BTreeMap<Part, Stored<'a>>;
 
 impl AdapterMerge {
     /// Opens an adapter to a model of shape `config`, to be merged into its weights: its folder, or one of the two files in it. Beside
     /// low-rank products of any matrix, head and embedding included, it may have magnitudes (DoRA), biases, whole modules and rows of trained
-    /// tokens. Every tensor must belong to a weight of the model and have its shape.
+    /// tokens. Every tensor must belong to a weight of the model and have its shape. `config` is that of the file into whose rows it is merged: whole
+    /// norms come as that file holds them, less 1 or not.
     ///
     /// # Errors
     /// [`ModelError`] naming the file, the setting or tensor, and the shapes.
@@ -70,7 +83,7 @@ impl AdapterMerge {
         AdapterMerge::read(path, config, Names::with_biases(config))
     }
 
-    fn read(path: &Path, config: &ModelConfig, names: Names) -> Result<AdapterMerge, ModelError> {
+    fn read(path: &Path, config: &ModelConfig, names: Names<'_>) -> Result<AdapterMerge, ModelError> {
         let [settings_path, tensors_path] = files_of(path)?;
         let fault = |file: &Path, error| ModelError::Format { file: file.to_owned(), error };
         let text = Mapping::open(&settings_path)?;
@@ -80,11 +93,17 @@ impl AdapterMerge {
         let header = parse_header(file.as_ref()).map_err(|error| fault(&tensors_path, error))?;
         let mut weights: BTreeMap<WeightName, Parts<'_>> = BTreeMap::new();
         for tensor in header.tensors() {
-            let (weight, part) = names.read(&tensor.name).map_err(|error| fault(&tensors_path, error))?;
-            if let Some(other) = weights.entry(weight).or_default().insert(part, tensor) {
-                let problem = format!("it is the same as {}", quoted(&other.name));
-                let error = FormatError::new(quoted_tensor(&tensor.name), problem);
-                return Err(fault(&tensors_path, error));
+            let Named { module, part, weights: of_tensor } =
+                names.read(&tensor.name).map_err(|error| fault(&tensors_path, error))?;
+            for (weight, rows) in of_tensor {
+                // One A belongs to all projections of a module.
+                let rows = rows.filter(|_| part != Part::Down);
+                let stored = Stored { tensor, module, rows };
+                if let Some(other) = weights.entry(weight).or_default().insert(part, stored) {
+                    let problem = format!("it is the same as {}", quoted(&other.tensor.name));
+                    let error = FormatError::new(quoted_tensor(&tensor.name), problem);
+                    return Err(fault(&tensors_path, error));
+                }
             }
         }
         if weights.is_empty() {
@@ -94,7 +113,7 @@ impl AdapterMerge {
         if names.serve
             && let Some((weight, _)) = weights.iter().find(|(weight, parts)| !is_beside(**weight, parts))
         {
-            return Err(not_beside(&tensors_path, *weight));
+            return Err(not_beside(&tensors_path, *weight, config));
         }
         let reading = Reading { path: &tensors_path, bytes: file.as_ref(), settings: &settings, config };
         let mut changes = BTreeMap::new();
@@ -133,8 +152,18 @@ fn is_beside(weight: WeightName, parts: &Parts<'_>) -> bool {
         && !parts.contains_key(&Part::Tokens)
 }
 
+/// What a tensor's name says.
+struct Named<'a> {
+    /// See [`Stored::module`].
+    module: &'a str,
+    part: Part,
+    /// The weight that it belongs to, or several, each with its rows.
+    weights: Vec<(WeightName, Option<RowsOf>)>,
+}
+
 /// The names that tensors may have.
-struct Names {
+struct Names<'c> {
+    config: &'c ModelConfig,
     weights: BTreeSet<WeightName>,
     /// For error messages.
     model: String,
@@ -142,31 +171,32 @@ struct Names {
     serve: bool,
 }
 
-impl Names {
-    fn of(config: &ModelConfig) -> Names {
+impl<'c> Names<'c> {
+    fn of(config: &'c ModelConfig) -> Names<'c> {
         let model = format!("this {} model of {} layers", config.architecture, config.layers);
         // A head that is one with the embedding can be adapted as well.
-        Names { weights: config.weights().chain([WeightName::Head]).collect(), model, serve: false }
+        let weights = config.weights().chain([WeightName::Head]).collect();
+        Names { config, weights, model, serve: false }
     }
 
     /// With a bias for each projection.
-    fn with_biases(config: &ModelConfig) -> Names {
+    fn with_biases(config: &'c ModelConfig) -> Names<'c> {
         let mut names = Names { serve: true, ..Names::of(config) };
         let biases: Vec<WeightName> = names.weights.iter().filter_map(|weight| bias_of(*weight)).collect();
         names.weights.extend(biases);
         names
     }
 
-    /// The weight that a tensor belongs to, and what it is to it.
-    fn read(&self, name: &str) -> Result<(WeightName, Part), FormatError> {
+    /// The weights that a tensor belongs to, and what it is to them.
+    fn read<'a>(&self, name: &'a str) -> Result<Named<'a>, FormatError> {
         let fault = |problem: String| FormatError::new(quoted_tensor(name), problem);
         let unknown = |weight: &str| fault(format!("{} has no weight {}", self.model, quoted(weight)));
         match PeftName::parse(name) {
             None => Err(fault(format!("its name does not begin with `{PREFIX}`"))),
             Some(PeftName::Unknown(inner)) => Err(unknown(inner)),
             Some(PeftName::Whole { weight, .. }) => {
-                let found = self.weight(&weight).ok_or_else(|| unknown(&weight))?;
-                Ok((found, Part::Whole))
+                let weights = self.weights_called(&weight).ok_or_else(|| unknown(&weight))?;
+                Ok(Named { module: "", part: Part::Whole, weights })
             }
             Some(PeftName::Added { module, part }) => {
                 let kind = if part == AddedPart::UpBias { "bias" } else { "weight" };
@@ -174,14 +204,19 @@ impl Names {
                     if part == AddedPart::UpBias { "; it can be served beside the model" } else { "" };
                 let missing =
                     || fault(format!("{} has no {kind} of {}{instead}", self.model, quoted(module)));
-                let found = self.weight(&format!("{module}.{kind}")).ok_or_else(missing)?;
-                Ok((found, Part::of(part)))
+                let weights = self.weights_called(&format!("{module}.{kind}")).ok_or_else(missing)?;
+                Ok(Named { module, part: Part::of(part), weights })
             }
         }
     }
 
-    fn weight(&self, name: &str) -> Option<WeightName> {
-        Naming::HuggingFace.read(name).filter(|weight| self.weights.contains(weight))
+    fn weights_called(&self, name: &str) -> Option<Vec<(WeightName, Option<RowsOf>)>> {
+        let alone = Naming::of_folder(self.config).read(name).map(|weight| vec![(weight, None)]);
+        let fused =
+            || fused_weights(name, self.config).into_iter().map(|(weight, rows)| (weight, Some(rows)));
+        let found = alone.unwrap_or_else(|| fused().collect());
+        let are_there = found.iter().all(|(weight, _)| self.weights.contains(weight));
+        (are_there && !found.is_empty()).then_some(found)
     }
 }
 
@@ -199,37 +234,48 @@ impl Reading<'_> {
         ModelError::Format { file: self.path.to_owned(), error }
     }
 
-    /// The values of a tensor that must have this shape, all finite.
-    fn values(&self, tensor: &TensorRecord, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
-        let values = tensor_values(self.path, self.bytes, tensor, shape)?;
-        match values.iter().all(|value| value.is_finite()) {
-            true => Ok(values),
-            false => Err(self.fault(tensor, "it holds a value that is not a finite number")),
+    /// The values of a tensor that must have this shape, or in which the weight's own rows have it; all finite.
+    fn values(&self, stored: Stored<'_>, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
+        let Stored { tensor, rows, .. } = stored;
+        let mut whole = shape.to_vec();
+        if let (Some(rows), Some(first)) = (rows, whole.first_mut()) {
+            *first = rows.all;
         }
+        let values = tensor_values(self.path, self.bytes, tensor, &whole)?;
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(self.fault(tensor, "it holds a value that is not a finite number"));
+        }
+        Ok(match rows {
+            Some(rows) => rows.of(&values, shape.iter().skip(1).product()),
+            None => values,
+        })
     }
 
     fn change(&self, weight: WeightName, parts: &Parts<'_>) -> Result<Change, ModelError> {
         let shape = self.config.shape(weight);
         let (rows, columns) = (shape[0], shape.get(1).copied().unwrap_or(1));
         let of = |part: Part| parts.get(&part).copied();
-        let vector = |tensor: &TensorRecord| {
-            self.values(tensor, &[rows]).map(|values| self.ordered(weight, values, 1))
-        };
+        let vector =
+            |stored: Stored<'_>| self.values(stored, &[rows]).map(|values| self.ordered(weight, values, 1));
         let mut change =
             Change { product: self.product(weight, [rows, columns], parts)?, ..Change::default() };
         // Before a magnitude is read: an embedding's has another shape.
         self.check_magnitude(weight, parts)?;
         change.magnitude = of(Part::Magnitude).map(vector).transpose()?;
         // B's bias is multiplied with the scale as the product is.
-        if let Some(tensor) = of(Part::Added) {
-            let scale = self.scale(&module_of(weight), tensor)?;
-            change.added = Some(vector(tensor)?.into_iter().map(|value| scale * value).collect());
+        if let Some(stored) = of(Part::Added) {
+            let scale = self.scale(stored)?;
+            change.added = Some(vector(stored)?.into_iter().map(|value| scale * value).collect());
         }
-        if let Some(tensor) = of(Part::Whole) {
-            change.replaced = Some(self.ordered(weight, self.values(tensor, &shape)?, columns));
+        if let Some(stored) = of(Part::Whole) {
+            let mut values = self.ordered(weight, self.values(stored, &shape)?, columns);
+            if weight.is_norm() && self.has_norms_less_one() {
+                values.iter_mut().for_each(|value| *value += 1.0);
+            }
+            change.replaced = Some(values);
         }
-        if let Some(tensor) = of(Part::Tokens) {
-            change.rows = self.tokens(weight, tensor, [rows, columns])?;
+        if let Some(stored) = of(Part::Tokens) {
+            change.rows = self.tokens(stored, [rows, columns])?;
         }
         Ok(change)
     }
@@ -243,13 +289,12 @@ impl Reading<'_> {
     ) -> Result<Option<Product>, ModelError> {
         let (down, up) = match (parts.get(&Part::Down), parts.get(&Part::Up)) {
             (None, None) => return Ok(None),
-            (Some(down), Some(up)) => (down, up),
+            (Some(down), Some(up)) => (*down, *up),
             (Some(one), None) | (None, Some(one)) => {
-                return Err(self.fault(one, "of lora_A and lora_B the file has one alone"));
+                return Err(self.fault(one.tensor, "of lora_A and lora_B the file has one alone"));
             }
         };
-        let module = module_of(weight);
-        let rank = self.settings.rank_of(&module);
+        let rank = self.settings.rank_of(up.module);
         let (down_values, up_values) = match weight {
             WeightName::Embedding => (
                 transposed(&self.values(up, &[columns, rank])?, rank),
@@ -260,26 +305,30 @@ impl Reading<'_> {
                 self.ordered(weight, self.values(up, &[rows, rank])?, rank),
             ),
         };
-        Ok(Some(Product { rank, down: down_values, up: up_values, scale: self.scale(&module, up)? }))
+        Ok(Some(Product { rank, down: down_values, up: up_values, scale: self.scale(up)? }))
     }
 
-    /// What the product of a module is multiplied with, whose tensor this is.
-    fn scale(&self, module: &str, tensor: &TensorRecord) -> Result<f32, ModelError> {
-        let scale = self.settings.scale_of(module);
-        match scale.is_finite() {
-            true => Ok(scale),
-            false => Err(self.fault(tensor, "its scale, of lora_alpha and the rank, is not a finite number")),
-        }
+    /// What the product of the module is multiplied with, whose tensor this is.
+    fn scale(&self, stored: Stored<'_>) -> Result<f32, ModelError> {
+        let scale = self.settings.scale_of(stored.module);
+        let problem = "its scale, of lora_alpha and the rank, is not a finite number";
+        if scale.is_finite() { Ok(scale) } else { Err(self.fault(stored.tensor, problem)) }
+    }
+
+    /// Whether whole norms come less 1, as the family's folders hold them, to a model whose file has them as they are.
+    fn has_norms_less_one(&self) -> bool {
+        let family = Family::of_architecture(&self.config.architecture);
+        family.is_some_and(|family| family.norms_less_one) && !self.config.norms_less_one
     }
 
     /// The rows of single tokens, by their ids.
     fn tokens(
         &self,
-        weight: WeightName,
-        tensor: &TensorRecord,
+        stored: Stored<'_>,
         [rows, columns]: [usize; 2],
     ) -> Result<BTreeMap<usize, Vec<f32>>, ModelError> {
-        let Some(ids) = self.settings.token_rows_of(&module_of(weight)) else {
+        let tensor = stored.tensor;
+        let Some(ids) = self.settings.token_rows_of(stored.module) else {
             return Err(self.fault(tensor, "`trainable_token_indices` does not say whose rows these are"));
         };
         if let Some(id) = ids.iter().find(|id| **id >= rows) {
@@ -287,7 +336,7 @@ impl Reading<'_> {
                 format!("`trainable_token_indices` names token {id}, but the model has {rows} tokens");
             return Err(self.fault(tensor, &problem));
         }
-        let values = self.values(tensor, &[ids.len(), columns])?;
+        let values = self.values(stored, &[ids.len(), columns])?;
         Ok(ids.iter().copied().zip(values.chunks_exact(columns.max(1)).map(<[f32]>::to_vec)).collect())
     }
 
@@ -305,7 +354,7 @@ impl Reading<'_> {
             (_, Some(_)) if weight == WeightName::Embedding => DECOMPOSED_EMBEDDING,
             _ => return Ok(()),
         };
-        Err(self.fault(any, problem))
+        Err(self.fault(any.tensor, problem))
     }
 
     /// Rows of `width` values in the order of Hugging Face files, in the model's own order.
@@ -338,12 +387,6 @@ pub(super) fn bias_of(weight: WeightName) -> Option<WeightName> {
         _ => return None,
     };
     Some(WeightName::Layer(layer, bias))
-}
-
-/// The name of a weight's module as the `peft` library gives it.
-fn module_of(weight: WeightName) -> String {
-    let name = Naming::HuggingFace.spell(weight);
-    name.rsplit_once('.').map_or(name.clone(), |(module, _)| module.to_owned())
 }
 
 /// `[n, columns]` as `[columns, n]`.

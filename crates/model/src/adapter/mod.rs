@@ -3,13 +3,14 @@
 //! `output = input · Wᵀ + scale · (input · Aᵀ) · Bᵀ`, with A `[rank, inputs]` and B `[outputs, rank]` in f32 as they were
 //! trained. The scale is applied to the `rank` values between the two products, so that A and B stay what the file holds.
 //!
-//! [`settings`] and [`file`] read what the `peft` library writes; [`AdapterValues`] is an adapter in plain numbers, from a file
+//! [`settings`], [`file`] and [`fused`] read what the `peft` library writes; [`AdapterValues`] is an adapter in plain numbers, from a file
 //! or from training; [`AdapterMerge`] is all that such a file can hold, as changes of weights; [`ServedAdapter`] is either, as it is
 //! computed beside the model; [`Adapter`] is that in the form of an executor.
 
 mod base;
 mod file;
 mod fresh;
+mod fused;
 mod merge;
 mod merge_file;
 mod peft_names;
@@ -42,7 +43,7 @@ pub(crate) const SERVE_OR_MERGE_BIASES_INSTEAD: &str = " for training and measur
 pub(crate) const SERVE_OR_MERGE_INSTEAD: &str = " for training and measuring beside a model; it can be served, and exporting or quantising the model \
      with this adapter merges it into the weights";
 
-/// The projections of a layer that can be adapted, in the order of computation.
+/// The projections of a layer that can be adapted, in the order of computation; those of one module of fused families are neighbours.
 pub(crate) const ADAPTED: [LayerWeightName; 7] = [
     LayerWeightName::Query,
     LayerWeightName::Key,

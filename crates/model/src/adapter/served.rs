@@ -19,6 +19,7 @@ use super::{
     ADAPTED, Adapter, AdapterValues, LowRankValues, MERGE_INSTEAD, OutputValues,
     SERVE_OR_MERGE_BIASES_INSTEAD, SERVE_OR_MERGE_INSTEAD,
 };
+use crate::config::ModelConfig;
 use crate::errors::{FormatError, ModelError, quoted};
 use crate::file::ModelFile;
 use crate::fingerprint::Hash;
@@ -135,9 +136,9 @@ fn is_more_than_plain(error: &ModelError) -> bool {
 }
 
 /// That a weight's change cannot be computed beside the model.
-pub(super) fn not_beside(file: &Path, weight: WeightName) -> ModelError {
+pub(super) fn not_beside(file: &Path, weight: WeightName, config: &ModelConfig) -> ModelError {
     let problem = format!("changes of it cannot be computed{MERGE_INSTEAD}");
-    let error = FormatError::new(quoted_tensor(&Naming::HuggingFace.spell(weight)), problem);
+    let error = FormatError::new(quoted_tensor(&Naming::of_folder(config).spell(weight)), problem);
     ModelError::Format { file: file.to_owned(), error }
 }
 

@@ -6,6 +6,7 @@
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
+use super::fused::MOST_PROJECTIONS;
 use crate::config::fields::Fields;
 use crate::errors::{FormatError, quoted};
 use crate::json;
@@ -18,8 +19,10 @@ const MAX_SETTINGS_BYTES: usize = 1 << 20;
 const MAX_PATTERNS: usize = 4096;
 /// The most bytes that a compiled pattern may take.
 const MAX_PATTERN_BYTES: usize = 1 << 16;
-/// The greatest rank.
+/// The greatest rank of a projection.
 pub(super) const MAX_RANK: usize = 1024;
+/// The greatest rank of a module, which may have several projections with blocks of their own.
+const MAX_MODULE_RANK: usize = MOST_PROJECTIONS * MAX_RANK;
 
 /// Settings that change numbers.
 const HONOURED: [&str; 8] = [
@@ -200,8 +203,8 @@ fn token_rows(fields: &Fields<'_>) -> Result<Vec<(String, Vec<usize>)>, FormatEr
 }
 
 fn check_rank(rank: usize) -> Result<(), String> {
-    let possible = (1..=MAX_RANK).contains(&rank);
-    possible.then_some(()).ok_or_else(|| format!("a rank must be a whole number from 1 to {MAX_RANK}"))
+    let possible = (1..=MAX_MODULE_RANK).contains(&rank);
+    possible.then_some(()).ok_or_else(|| format!("a rank must be a whole number from 1 to {MAX_MODULE_RANK}"))
 }
 
 /// Patterns by module: each is the end of the module's name, after a dot or from its beginning, as a regular expression.

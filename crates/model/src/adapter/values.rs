@@ -58,6 +58,8 @@ impl LowRankValues {
 pub struct AdapterValues {
     origin: PathBuf,
     pub(super) layers: usize,
+    /// Files of the model's family have one module for several projections.
+    pub(super) is_fused: bool,
     additions: Vec<LowRankValues>,
     base: Option<String>,
 }
@@ -129,7 +131,8 @@ impl AdapterValues {
                 return Err(fault(weight, "its scale is not a finite number"));
             }
         }
-        Ok(AdapterValues { origin: origin.to_owned(), layers: config.layers, additions, base: None })
+        let (origin, is_fused) = (origin.to_owned(), config.is_fused());
+        Ok(AdapterValues { origin, layers: config.layers, is_fused, additions, base: None })
     }
 
     /// The numbers of an adapter in memory, whose rows are in the order of its model already.
@@ -145,7 +148,8 @@ impl AdapterValues {
             additions.push(LowRankValues { layer, projection, rank, down, up, scale });
         }
         let origin = PathBuf::from("adapter in memory");
-        Ok(AdapterValues { origin, layers: config.layers, additions, base: None })
+        let is_fused = config.is_fused();
+        Ok(AdapterValues { origin, layers: config.layers, is_fused, additions, base: None })
     }
 
     /// The same, of a model with this name or path.

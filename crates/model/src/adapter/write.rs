@@ -6,14 +6,14 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use zhenjin_tensor::Dtype;
 
+use super::AdapterValues;
 use super::file::SCORE;
+use super::fused::{WrittenModule, modules, written_heights};
+use super::peft_names::PREFIX;
 use super::settings::{Purpose, SCORES_TASK};
-use super::values::{module, tensor_name};
-use super::{AdapterValues, LowRankValues};
-use crate::config::{ModelConfig, RopeLayout};
+use crate::config::ModelConfig;
 use crate::errors::ModelError;
 use crate::score_head::ScoreHead;
-use crate::tensor_source::WeightName;
 use crate::write::{NewTensor, WrittenFile, write_tensors};
 
 /// The two files of an adapter.
@@ -28,8 +28,9 @@ impl WrittenAdapter {
 }
 
 impl AdapterValues {
-    /// The text of the `adapter_config.json` of an adapter to the model that `base` names. Ranks and scales are those of the first addition;
-    /// of others that differ, patterns say so.
+    /// The text of the `adapter_config.json` of an adapter to the model that `base` names. Ranks and scales are those of the first module;
+    /// of others that differ, patterns say so. A module of a fused family with several projections has the ranks of their products together, and an
+    /// alpha with which alpha / rank stays what it is.
     pub fn settings_json(&self, base: &str) -> String {
         self.settings_for(base, Purpose::Text)
     }
@@ -40,25 +41,24 @@ impl AdapterValues {
     }
 
     fn settings_for(&self, base: &str, purpose: Purpose) -> String {
-        let rank = self.additions().first().map_or(1, |addition| addition.rank);
-        let alpha_of = |addition: &LowRankValues| f64::from(addition.scale) * addition.rank as f64;
-        let alpha = self.additions().first().map_or(1.0, alpha_of);
-        let in_layers =
-            |projection| self.additions().iter().filter(|addition| addition.projection == projection).count();
+        let modules = modules(self.additions(), self.is_fused);
+        let rank = modules.first().map_or(1, WrittenModule::rank);
+        let alpha = modules.first().map_or(1.0, WrittenModule::alpha);
+        let names: Vec<String> = modules.iter().map(WrittenModule::name).collect();
+        let mut in_layers: BTreeMap<&str, usize> = BTreeMap::new();
+        names.iter().for_each(|name| *in_layers.entry(end(name)).or_default() += 1);
         let (mut ranks, mut alphas) = (Map::new(), Map::new());
-        let mut modules = BTreeSet::new();
-        for addition in self.additions() {
-            let module = module(WeightName::Layer(addition.layer, addition.projection));
-            if addition.rank != rank {
-                ranks.insert(regex::escape(&module), json!(addition.rank));
+        let mut targets = BTreeSet::new();
+        for (module, name) in modules.iter().zip(&names) {
+            if module.rank() != rank {
+                ranks.insert(regex::escape(name), json!(module.rank()));
             }
-            if alpha_of(addition) != alpha {
-                alphas.insert(regex::escape(&module), json!(alpha_of(addition)));
+            if module.alpha() != alpha {
+                alphas.insert(regex::escape(name), json!(module.alpha()));
             }
             // A name's end stands for every layer: `peft` would add products to layers that the adapter has none in.
-            let is_everywhere = in_layers(addition.projection) == self.layers;
-            let name = if is_everywhere { module.rsplit('.').next() } else { Some(module.as_str()) };
-            modules.extend(name.map(str::to_owned));
+            let is_everywhere = in_layers.get(end(name)) == Some(&self.layers);
+            targets.insert(if is_everywhere { end(name) } else { name });
         }
         let number = |value: f64| {
             if value.fract() == 0.0 && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
@@ -75,7 +75,7 @@ impl AdapterValues {
             "lora_alpha": number(alpha),
             "rank_pattern": Value::Object(ranks),
             "alpha_pattern": Value::Object(alphas),
-            "target_modules": modules,
+            "target_modules": targets,
             "use_rslora": false,
             "lora_dropout": 0.0,
             "bias": "none",
@@ -88,7 +88,8 @@ impl AdapterValues {
     }
 
     /// Writes the `adapter_model.safetensors`, whole or not at all: A and B in f32 under the names of the `peft` library, rows in the order of
-    /// Hugging Face files.
+    /// Hugging Face files. A module of a fused family with several projections has one A, theirs one below the other, and a B of blocks, with zeros
+    /// for a projection without an addition.
     ///
     /// # Errors
     /// [`ModelError::Io`] when the disk refuses.
@@ -115,16 +116,16 @@ impl AdapterValues {
         config: &ModelConfig,
         score: Option<&[f32]>,
     ) -> Result<WrittenFile, ModelError> {
+        let modules = modules(self.additions(), self.is_fused);
         let mut tensors = Vec::new();
-        for LowRankValues { layer, projection, rank, down, up, .. } in self.additions() {
-            for (part, shape) in
-                [("lora_A", [*rank, down.len() / rank]), ("lora_B", [up.len() / rank, *rank])]
-            {
-                let name = tensor_name(*layer, *projection, part);
+        let mut metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+        for module in &modules {
+            for (part, shape) in [("lora_A", module.down_shape()), ("lora_B", module.up_shape(config))] {
+                let name = format!("{PREFIX}{}.{part}.weight", module.name());
                 tensors.push(NewTensor { name, dtype: Dtype::F32, shape: shape.to_vec() });
             }
+            metadata.extend(module.heights().map(|heights| (module.name(), written_heights(&heights))));
         }
-        let mut metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
         if let Some(score) = score {
             tensors.push(NewTensor {
                 name: SCORE.to_owned(),
@@ -134,22 +135,18 @@ impl AdapterValues {
             metadata.extend(ScoreHead::metadata());
         }
         write_tensors(file, &tensors, &metadata, &mut |index, out| {
-            let Some(addition) = self.additions().get(index / 2) else {
-                let bytes: Vec<u8> =
-                    score.into_iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
-                return out.write(&bytes);
-            };
-            let plain;
-            let values = match (index % 2, config.rope.layout) {
-                (0, _) => &addition.down,
-                (_, RopeLayout::Interleaved) => {
-                    plain = addition.with_half_split_rows(config);
-                    &plain
-                }
-                _ => &addition.up,
+            let values = match modules.get(index / 2) {
+                Some(module) if index % 2 == 0 => module.down(),
+                Some(module) => module.up(config),
+                None => score.unwrap_or_default().to_vec(),
             };
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             out.write(&bytes)
         })
     }
+}
+
+/// The end of a module's name, which it has in every layer.
+fn end(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or_default()
 }

@@ -2,9 +2,11 @@
 //!
 //! It does not check the tensors' shapes; it only asks which optional tensors exist.
 
-use super::{ConfigReading, ExpertsConfig, ModelConfig, RopeConfig, RopeScaling, SlidingWindow};
+mod family;
+
+use super::{ConfigReading, ExpertsConfig, ModelConfig, Multipliers, RopeConfig, RopeScaling, gemma_in_gguf};
 use crate::errors::{FormatError, quoted, shape};
-use crate::families::{Bias, Family, WindowRule, not_a_writer};
+use crate::families::{Bias, Family, MultiplierRule, not_a_writer};
 use crate::gguf::{Gguf, GgufTensor, Value};
 use crate::names::Naming;
 use crate::tensor_source::{LayerWeightName, WeightName};
@@ -20,7 +22,7 @@ const DEFAULT_BETA_SLOW: f64 = 1.0;
 const WITHOUT_EFFECT: [&str; 3] = ["tensor_data_layout", "rope.scaling.finetuned", "pooling_type"];
 
 /// Keys after the architecture's prefix that are honoured.
-const HONOURED: [&str; 24] = [
+const HONOURED: [&str; 25] = [
     "vocab_size",
     "context_length",
     "embedding_length",
@@ -34,6 +36,7 @@ const HONOURED: [&str; 24] = [
     "attention.sliding_window",
     "rope.dimension_count",
     "rope.freq_base",
+    "rope.freq_base_swa",
     "rope.scale_linear",
     "rope.scaling.type",
     "rope.scaling.factor",
@@ -47,7 +50,11 @@ const HONOURED: [&str; 24] = [
     "expert_feed_forward_length",
 ];
 
-/// Keys that change the numbers in a way that is not supported, unless they have the value that changes nothing.
+/// Keys that only some families have, where they are honoured.
+const HONOURED_BY_GRANITE: &[&str] = &["embedding_scale", "residual_scale", "attention.scale", "logit_scale"];
+const HONOURED_BY_GEMMA: &[&str] = &["attention.sliding_window_pattern"];
+
+/// Keys that change the numbers in a way that is not supported, unless they have the value that changes nothing or the family honours them.
 const REFUSED: [(&str, Neutral); 23] = [
     ("expert_shared_count", Neutral::Zero),
     ("expert_shared_feed_forward_length", Neutral::Zero),
@@ -125,30 +132,43 @@ pub fn from_gguf<B: AsRef<[u8]>>(file: &Gguf<B>) -> Result<ConfigReading, Format
         FormatError::new("metadata `general.architecture`", problem)
     })?;
     let settings = Settings { file, architecture };
-    let unread = settings.sort_out()?;
+    let unread = settings.sort_out(family)?;
 
     let heads = settings.required("attention.head_count")?;
     let hidden_size = settings.required("embedding_length")?;
     let head_dim = settings.head_dim(hidden_size, heads)?;
     let context_length = settings.required("context_length")?;
     let layers = settings.required("block_count")?;
+    let rope = settings.rope(family, head_dim, context_length)?;
+    let sliding_window = settings.window(family, layers)?;
+    let windowed_rope = settings.windowed_rope(family, &rope)?;
+    let windowed_rope = windowed_rope.filter(|other| sliding_window.is_some() && *other != rope);
     let config = ModelConfig {
         architecture: architecture.to_owned(),
         vocabulary_size: settings.vocabulary_size()?,
-        context_length,
+        context_length: match rope.scaling {
+            RopeScaling::LongRope { original_context_length, .. } => {
+                context_length.min(original_context_length)
+            }
+            _ => context_length,
+        },
         layers,
         hidden_size,
         intermediate_size: settings.inner_width(family)?,
         heads,
         kv_heads: settings.optional("attention.head_count_kv")?.unwrap_or(heads),
         head_dim,
-        rope: settings.rope(family, head_dim, context_length)?,
+        rope,
+        windowed_rope,
         unrotated_layers: family.unrotated.in_gguf(layers),
-        sliding_window: settings.window(family)?,
+        sliding_window,
         rms_norm_epsilon: settings
             .float("attention.layer_norm_rms_epsilon")?
             .ok_or_else(|| settings.missing("attention.layer_norm_rms_epsilon"))?
             as f32,
+        norms: family.norms,
+        // Converters add the 1.
+        norms_less_one: false,
         tied_embeddings: file.tensor(&Naming::Gguf.spell(WeightName::Head)).is_none(),
         attention_bias: settings.has_bias(
             family.attention_bias,
@@ -161,6 +181,12 @@ pub fn from_gguf<B: AsRef<[u8]>>(file: &Gguf<B>) -> Result<ConfigReading, Format
             &[LayerWeightName::GateBias, LayerWeightName::UpBias, LayerWeightName::DownBias],
         ),
         qk_norm: family.qk_norm,
+        activation: family.activation,
+        multipliers: match family.multipliers {
+            MultiplierRule::Never => Multipliers::default(),
+            MultiplierRule::Granite => settings.granite(head_dim)?,
+            MultiplierRule::Gemma { .. } => gemma_in_gguf(layers, hidden_size, heads, head_dim),
+        },
         experts: settings.experts(family)?,
     };
     config.check().map_err(|problem| FormatError::new("metadata", problem))?;
@@ -233,7 +259,12 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
     }
 
     /// Refuses keys that change the numbers in unsupported ways, and lists those that nothing here reads.
-    fn sort_out(&self) -> Result<Vec<String>, FormatError> {
+    fn sort_out(&self, family: &Family) -> Result<Vec<String>, FormatError> {
+        let own: &[&str] = match family.multipliers {
+            MultiplierRule::Granite => HONOURED_BY_GRANITE,
+            MultiplierRule::Gemma { .. } => HONOURED_BY_GEMMA,
+            MultiplierRule::Never => &[],
+        };
         let mut unread = Vec::new();
         for (key, value) in self.file.metadata() {
             let Some(name) = key.strip_prefix(self.architecture).and_then(|rest| rest.strip_prefix('.'))
@@ -241,6 +272,7 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
                 continue;
             };
             match REFUSED.iter().find(|(refused, _)| *refused == name) {
+                _ if own.contains(&name) => {}
                 Some((_, neutral)) if !neutral.is(value) => {
                     return Err(FormatError::new(
                         format!("metadata `{key}`"),
@@ -329,33 +361,20 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
         context_length: usize,
     ) -> Result<RopeConfig, FormatError> {
         let rotary_dim = self.optional("rope.dimension_count")?.unwrap_or(head_dim);
-        let scaling = match self.frequency_divisors()? {
+        let scaling = match self.frequency_divisors(family)? {
             None => self.rope_scaling(context_length)?,
-            Some(divisors) => match self.rope_scaling(context_length)? {
-                RopeScaling::None => RopeScaling::Divisors(divisors),
+            Some((tensor, from_divisors)) => match self.rope_scaling(context_length)? {
+                RopeScaling::None => from_divisors,
                 _ => {
                     return Err(FormatError::new(
                         format!("metadata `{}`", self.key("rope.scaling.type")),
-                        "RoPE scaling together with the tensor `rope_freqs.weight` is not supported",
+                        format!("RoPE scaling together with the tensor `{tensor}` is not supported"),
                     ));
                 }
             },
         };
         let base = self.float("rope.freq_base")?.unwrap_or(DEFAULT_ROPE_BASE);
         Ok(RopeConfig { base, rotary_dim, layout: family.gguf_rope_layout, scaling })
-    }
-
-    /// A window in all layers.
-    fn window(&self, family: &Family) -> Result<Option<SlidingWindow>, FormatError> {
-        const NAME: &str = "attention.sliding_window";
-        let window = self.optional(NAME)?.filter(|positions| *positions > 0);
-        match window {
-            Some(positions) if family.window == WindowRule::UnrotatedLayers => Err(FormatError::new(
-                format!("metadata `{}`", self.key(NAME)),
-                format!("a sliding window is not supported for models of this family, found {positions}"),
-            )),
-            window => Ok(window.map(|positions| SlidingWindow { positions, first_layer: 0 })),
-        }
     }
 
     fn rope_scaling(&self, context_length: usize) -> Result<RopeScaling, FormatError> {
@@ -374,6 +393,8 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
                 factor => Ok(RopeScaling::Linear { factor }),
             },
             Some("yarn") => self.yarn(factor.ok_or_else(missing)?, context_length),
+            // The tensors say it.
+            Some("longrope") if self.file.tensor(ROPE_SHORT_FACTORS).is_some() => Ok(RopeScaling::None),
             Some(other) => Err(FormatError::new(
                 format!("metadata `{type_key}`"),
                 format!("{} is not supported; supported are none, linear and yarn", quoted(other)),
@@ -427,18 +448,37 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
         })
     }
 
-    /// `rope_freqs.weight`, with which files of Llama 3.1 and later carry their RoPE scaling.
-    fn frequency_divisors(&self) -> Result<Option<Vec<f32>>, FormatError> {
-        for unsupported in ["rope_factors_long.weight", "rope_factors_short.weight"] {
-            if self.file.tensor(unsupported).is_some() {
-                let place = format!("tensor `{unsupported}`");
-                return Err(FormatError::new(place, "RoPE scaling of the longrope kind is not supported"));
+    /// Scaling by a tensor, and the tensor's name: `rope_freqs.weight`, with which files of Llama 3.1 and later carry their RoPE scaling, or
+    /// the short factors of LongRoPE.
+    fn frequency_divisors(
+        &self,
+        family: &Family,
+    ) -> Result<Option<(&'static str, RopeScaling)>, FormatError> {
+        let place = |tensor: &str| format!("tensor `{tensor}`");
+        for tensor in [ROPE_LONG_FACTORS, ROPE_SHORT_FACTORS] {
+            if !family.long_rope && self.file.tensor(tensor).is_some() {
+                let problem = "RoPE scaling of the longrope kind is not supported for models of this family";
+                return Err(FormatError::new(place(tensor), problem));
             }
+        }
+        if let Some(tensor) = self.file.tensor(ROPE_SHORT_FACTORS) {
+            let factors =
+                divisors(&tensor).map_err(|problem| FormatError::new(place(ROPE_SHORT_FACTORS), problem))?;
+            let scaling = RopeScaling::LongRope {
+                factors: factors.into_iter().map(f64::from).collect(),
+                attention_factor: self.float("rope.scaling.attn_factor")?.unwrap_or(1.0),
+                original_context_length: self.required("rope.scaling.original_context_length")?,
+            };
+            return Ok(Some((ROPE_SHORT_FACTORS, scaling)));
+        }
+        if self.file.tensor(ROPE_LONG_FACTORS).is_some() {
+            let problem = format!("the file lacks the factors for short texts, `{ROPE_SHORT_FACTORS}`");
+            return Err(FormatError::new(place(ROPE_LONG_FACTORS), problem));
         }
         let Some(tensor) = self.file.tensor(ROPE_DIVISORS) else { return Ok(None) };
         divisors(&tensor)
-            .map(Some)
-            .map_err(|problem| FormatError::new(format!("tensor `{ROPE_DIVISORS}`"), problem))
+            .map(|divisors| Some((ROPE_DIVISORS, RopeScaling::Divisors(divisors))))
+            .map_err(|problem| FormatError::new(place(ROPE_DIVISORS), problem))
     }
 
     fn has_bias(&self, rule: Bias, weights: &[LayerWeightName]) -> bool {
@@ -452,8 +492,10 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
     }
 }
 
-/// The tensor that is part of the configuration.
+/// The tensors that are part of the configuration. Of LongRoPE's, the short ones are read; the long ones are for longer texts than are served.
 pub(crate) const ROPE_DIVISORS: &str = "rope_freqs.weight";
+pub(crate) const ROPE_SHORT_FACTORS: &str = "rope_factors_short.weight";
+pub(crate) const ROPE_LONG_FACTORS: &str = "rope_factors_long.weight";
 
 fn divisors(tensor: &GgufTensor<'_>) -> Result<Vec<f32>, String> {
     if tensor.dtype != zhenjin_tensor::Dtype::F32 || tensor.shape.len() != 1 || tensor.shape[0] > 1024 {

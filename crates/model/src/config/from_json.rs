@@ -6,102 +6,17 @@
 use serde_json::Value;
 
 use super::fields::Fields;
-use super::rope_from_json::rope;
-use super::{ConfigReading, ExpertsConfig, ModelConfig, RopeScaling, SlidingWindow, last_of_every};
+use super::layers_from_json::{unrotated_layers, window};
+use super::multipliers;
+use super::rope_from_json::ropes;
+use super::settings_of_json::sort_out;
+use super::{ConfigReading, ExpertsConfig, ModelConfig, RopeScaling};
 use crate::errors::{FormatError, quoted};
-use crate::families::{
-    Bias, DefaultKvHeads, ENCODER_FAMILIES, Family, UnrotatedLayers, WindowRule, not_a_writer,
-};
+use crate::families::{Bias, DefaultKvHeads, Family, not_a_writer};
 use crate::json;
 
 /// The longest `config.json` that is read. Real ones have a few kilobytes.
 pub const MAX_CONFIG_BYTES: usize = 1 << 20;
-
-/// Settings that are honoured.
-const HONOURED: [&str; 34] = [
-    "model_type",
-    "architectures",
-    "vocab_size",
-    "max_position_embeddings",
-    "num_hidden_layers",
-    "hidden_size",
-    "intermediate_size",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "rms_norm_eps",
-    "tie_word_embeddings",
-    "hidden_act",
-    "rope_theta",
-    "rope_scaling",
-    "rope_parameters",
-    "original_max_position_embeddings",
-    "partial_rotary_factor",
-    "attention_bias",
-    "mlp_bias",
-    "sliding_window",
-    "use_sliding_window",
-    "max_window_layers",
-    "layer_types",
-    "quantization_config",
-    "num_experts",
-    "num_local_experts",
-    "num_experts_per_tok",
-    "moe_intermediate_size",
-    "norm_topk_prob",
-    "decoder_sparse_step",
-    "mlp_only_layers",
-    "no_rope_layers",
-    "no_rope_layer_interval",
-];
-
-/// Settings that have no effect on the logits of the supported families, beside those that have none anywhere.
-const WITHOUT_EFFECT: [&str; 10] = [
-    "attention_dropout",
-    "hidden_dropout",
-    "pad_token_id",
-    "pretraining_tp",
-    "is_llama_config",
-    "unsloth_version",
-    "unsloth_fixed",
-    "is_decoder",
-    "router_aux_loss_coef",
-    "output_router_logits",
-];
-
-/// Settings that change the numbers in a way that is not supported, unless they are absent, null or neutral.
-const REFUSED: [(&str, Neutral); 26] = [
-    ("compression_config", Neutral::Null),
-    ("text_config", Neutral::Null),
-    ("vision_config", Neutral::Null),
-    ("is_encoder_decoder", Neutral::False),
-    ("add_cross_attention", Neutral::False),
-    ("pruned_heads", Neutral::Empty),
-    ("per_layer_config", Neutral::Empty),
-    ("rope_interleaved", Neutral::False),
-    ("use_mrope", Neutral::False),
-    ("alibi", Neutral::False),
-    ("qk_layernorm", Neutral::False),
-    ("use_qk_norm", Neutral::False),
-    ("qkv_bias", Neutral::Null),
-    ("n_routed_experts", Neutral::Zero),
-    ("attention_chunk_size", Neutral::Null),
-    ("attn_logit_softcapping", Neutral::Null),
-    ("final_logit_softcapping", Neutral::Null),
-    ("query_pre_attn_scalar", Neutral::Null),
-    ("attention_multiplier", Neutral::One),
-    ("embedding_multiplier", Neutral::One),
-    ("residual_multiplier", Neutral::One),
-    ("logits_scaling", Neutral::One),
-    ("logit_scale", Neutral::One),
-    ("scale_emb", Neutral::One),
-    ("hidden_activation", Neutral::Text("silu")),
-    ("clip_qkv", Neutral::Null),
-];
-
-/// The same, for families that rotate in every layer.
-const REFUSED_WHERE_ALL_ROTATE: &[(&str, Neutral)] =
-    &[("no_rope_layers", Neutral::Empty), ("no_rope_layer_interval", Neutral::Zero)];
 
 /// What a model's last layer gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +26,8 @@ pub enum ModelClass {
     /// One score of a text: `…ForSequenceClassification` with one label. Its configuration says that the head is the embedding, as it has no head
     /// for tokens.
     SequenceClassification,
+    /// Hidden states, of which vectors of texts are made: `…Model`, or a class with a head, which is left aside.
+    Embedder,
 }
 
 impl ModelClass {
@@ -118,40 +35,18 @@ impl ModelClass {
 
     /// The name of this class for a family.
     pub(crate) fn name(self, family: &Family) -> String {
+        let stem =
+            family.other_stem.or(family.class.strip_suffix("ForCausalLM")).unwrap_or(family.class);
         match self {
             ModelClass::CausalLm => family.class.to_owned(),
-            ModelClass::SequenceClassification => {
-                let stem = family.class.strip_suffix("ForCausalLM").unwrap_or(family.class);
-                format!("{stem}{}", ModelClass::SEQUENCE_CLASSIFICATION)
-            }
+            ModelClass::SequenceClassification => format!("{stem}{}", ModelClass::SEQUENCE_CLASSIFICATION),
+            ModelClass::Embedder => format!("{stem}Model"),
         }
     }
-}
 
-/// The value with which a setting changes nothing. Null always is.
-#[derive(Clone, Copy)]
-enum Neutral {
-    Null,
-    False,
-    Zero,
-    One,
-    Empty,
-    Text(&'static str),
-}
-
-impl Neutral {
-    fn is(self, value: &Value) -> bool {
-        match self {
-            Neutral::Null => false,
-            Neutral::False => value == &Value::Bool(false),
-            Neutral::Zero => value.as_f64() == Some(0.0),
-            Neutral::One => value.as_f64() == Some(1.0),
-            Neutral::Empty => {
-                value.as_object().is_some_and(serde_json::Map::is_empty)
-                    || value.as_array().is_some_and(Vec::is_empty)
-            }
-            Neutral::Text(text) => value.as_str() == Some(text),
-        }
+    /// Whether a file that names `class` of a family can be read as of this class.
+    fn accepts(self, family: &Family, class: &str) -> bool {
+        class == self.name(family) || (self == ModelClass::Embedder && class == family.class)
     }
 }
 
@@ -184,8 +79,10 @@ pub fn from_json_as(text: &[u8], class: ModelClass) -> Result<ConfigReading, For
     let hidden_size = fields.required_size("hidden_size")?;
     let head_dim = head_dim(&fields, family, hidden_size, heads)?;
     let layers = fields.required_size("num_hidden_layers")?;
-    let rope = rope(&fields, head_dim, family.default_rope_base)?;
+    let (rope, windowed_rope) = ropes(&fields, family, head_dim)?;
     let unrotated_layers = unrotated_layers(&fields, family, layers)?;
+    let sliding_window = window(&fields, family, layers, &unrotated_layers)?;
+    let windowed_rope = windowed_rope.filter(|other| sliding_window.is_some() && *other != rope);
     let config = ModelConfig {
         architecture: family.model_type.to_owned(),
         vocabulary_size: fields.required_size("vocab_size")?,
@@ -197,9 +94,12 @@ pub fn from_json_as(text: &[u8], class: ModelClass) -> Result<ConfigReading, For
         kv_heads: kv_heads(&fields, family, heads)?,
         head_dim,
         rope,
-        sliding_window: window(&fields, family, layers, &unrotated_layers)?,
+        windowed_rope,
+        sliding_window,
         unrotated_layers,
         rms_norm_epsilon: fields.required_number("rms_norm_eps")? as f32,
+        norms: family.norms,
+        norms_less_one: family.norms_less_one,
         tied_embeddings: scores
             || fields.bool("tie_word_embeddings")?.unwrap_or(family.default_tied_embeddings),
         attention_bias: bias(&fields, family.attention_bias, "attention_bias")?,
@@ -209,6 +109,8 @@ pub fn from_json_as(text: &[u8], class: ModelClass) -> Result<ConfigReading, For
         },
         feed_forward_bias: bias(&fields, family.feed_forward_bias, "mlp_bias")?,
         qk_norm: family.qk_norm,
+        activation: family.activation,
+        multipliers: multipliers::from_json(&fields, family, hidden_size, head_dim)?,
         experts: experts(&fields, family)?,
     };
     config.check().map_err(|problem| FormatError::new("configuration", problem))?;
@@ -224,16 +126,16 @@ fn family(fields: &Fields<'_>, class: ModelClass) -> Result<&'static Family, For
     })?;
     let expected = class.name(family);
     if let Some(found) = fields.list("architectures")?.and_then(<[Value]>::first)
-        && found.as_str() != Some(&expected)
+        && !found.as_str().is_some_and(|found| class.accepts(family, found))
     {
         let hint = match found.as_str() {
             Some(name) if name == ModelClass::SequenceClassification.name(family) => {
                 "; such a model gives scores to texts and writes none, so it can be used as a reward model only"
                     .to_owned()
             }
-            Some(name) if family.class.strip_suffix("ForCausalLM") == name.strip_suffix("Model") => {
-                let encoders = ENCODER_FAMILIES.map(|family| family.model_type).join(", ");
-                format!("; without its head it writes no text, and vectors of texts are made by encoders only ({encoders})")
+            Some(name) if name == ModelClass::Embedder.name(family) => {
+                "; without its head it writes no text, but gives vectors of texts (`zhenjin embed`, `/v1/embeddings`)"
+                    .to_owned()
             }
             _ => String::new(),
         };
@@ -264,36 +166,6 @@ fn check_one_label(fields: &Fields<'_>) -> Result<(), FormatError> {
         }
     }
     Ok(())
-}
-
-/// Refuses settings that change the numbers in unsupported ways, and lists those that nothing reads.
-fn sort_out(fields: &Fields<'_>, family: &Family) -> Result<Vec<String>, FormatError> {
-    if let Some(method) = fields.fields("quantization_config", "quantization_config.")? {
-        let method = method.text("quant_method")?.unwrap_or("unknown");
-        return Err(fields.fault(
-            "quantization_config",
-            format!("weights quantised by method {} are not supported; use a GGUF file", quoted(method)),
-        ));
-    }
-    if let Some(activation) = fields.text("hidden_act")?
-        && activation != "silu"
-    {
-        return Err(fields.fault("hidden_act", format!("must be `silu`, found {}", quoted(activation))));
-    }
-    let where_all_rotate: &[_] = match family.unrotated {
-        UnrotatedLayers::Never => REFUSED_WHERE_ALL_ROTATE,
-        UnrotatedLayers::Listed { .. } => &[],
-    };
-    for &(name, neutral) in REFUSED.iter().chain(where_all_rotate) {
-        if let Some(value) = fields.get(name)
-            && !neutral.is(value)
-        {
-            let problem = format!("the value {} is not supported", quoted(&value.to_string()));
-            return Err(fields.fault(name, problem));
-        }
-    }
-    let refused = REFUSED.map(|(name, _)| name);
-    Ok(fields.unread(&[&HONOURED, &WITHOUT_EFFECT, &refused]))
 }
 
 /// The settings of mixtures of experts, which another family may have only as neutral values.
@@ -368,13 +240,15 @@ fn kv_heads(fields: &Fields<'_>, family: &Family, heads: usize) -> Result<usize,
     })
 }
 
-/// YaRN's stretch counts when a file leaves `max_position_embeddings` at the original length, as Qwen's do.
+/// YaRN's stretch counts when a file leaves `max_position_embeddings` at the original length, as Qwen's do. LongRoPE's does not: positions
+/// behind the original length need other factors than the short ones.
 fn context_length(fields: &Fields<'_>, scaling: &RopeScaling) -> Result<usize, FormatError> {
     let length = fields.required_size("max_position_embeddings")?;
     Ok(match scaling {
         RopeScaling::Yarn { factor, original_context_length, .. } => {
             length.max((*original_context_length as f64 * factor) as usize)
         }
+        RopeScaling::LongRope { original_context_length, .. } => length.min(*original_context_length),
         _ => length,
     })
 }
@@ -389,135 +263,4 @@ fn bias(fields: &Fields<'_>, rule: Bias, setting: &str) -> Result<bool, FormatEr
         }
         (rule, _) => Ok(rule == Bias::Always),
     }
-}
-
-/// The layers without rotary embedding: those with 0 in a list, which may be longer than the layers are, or the last of every so many.
-fn unrotated_layers(fields: &Fields<'_>, family: &Family, layers: usize) -> Result<Vec<usize>, FormatError> {
-    const LIST: &str = "no_rope_layers";
-    const INTERVAL: &str = "no_rope_layer_interval";
-    let UnrotatedLayers::Listed { interval } = family.unrotated else { return Ok(Vec::new()) };
-    let interval = fields.size(INTERVAL)?.unwrap_or(interval);
-    let Some(list) = fields.list(LIST)? else {
-        return match interval {
-            0 => Err(fields.fault(INTERVAL, "must be at least 1, found 0")),
-            interval => Ok(last_of_every(interval, layers)),
-        };
-    };
-    if list.len() < layers {
-        return Err(fields.fault(LIST, format!("has {} entries for {layers} layers", list.len())));
-    }
-    let mut unrotated = Vec::new();
-    for (layer, value) in list.iter().take(layers).enumerate() {
-        match value.as_u64() {
-            Some(0) => unrotated.push(layer),
-            Some(1) => {}
-            _ => {
-                let problem = format!(
-                    "must have 1 for each layer that rotates and 0 for each other, found {} for layer {layer}",
-                    quoted(&value.to_string())
-                );
-                return Err(fields.fault(LIST, problem));
-            }
-        }
-    }
-    Ok(unrotated)
-}
-
-fn window(
-    fields: &Fields<'_>,
-    family: &Family,
-    layers: usize,
-    unrotated_layers: &[usize],
-) -> Result<Option<SlidingWindow>, FormatError> {
-    let positions = fields.size("sliding_window")?;
-    let types = fields.list("layer_types")?;
-    match family.window {
-        WindowRule::Never => {
-            if positions.is_some() {
-                return Err(fields.fault("sliding_window", "models of this family have no sliding window"));
-            }
-            match first_sliding_layer(fields, types, layers)? {
-                None => Ok(None),
-                Some(_) => Err(fields.fault("layer_types", "models of this family have no sliding window")),
-            }
-        }
-        WindowRule::AllLayers { default } => {
-            let absent = !fields.object.contains_key("sliding_window");
-            let positions = if absent { Some(default) } else { positions };
-            let expected = if positions.is_some() { Some(0) } else { None };
-            if types.is_some() && first_sliding_layer(fields, types, layers)? != expected {
-                return Err(fields.fault("layer_types", "all layers must agree with sliding_window"));
-            }
-            Ok(positions.map(|positions| SlidingWindow { positions, first_layer: 0 }))
-        }
-        WindowRule::LaterLayers => {
-            let positions =
-                positions.filter(|_| fields.bool("use_sliding_window").is_ok_and(|used| used == Some(true)));
-            fields.bool("use_sliding_window")?;
-            let first_layer = match types {
-                Some(_) => first_sliding_layer(fields, types, layers)?,
-                None if positions.is_some() => {
-                    Some(fields.required_size("max_window_layers")?).filter(|first| *first < layers)
-                }
-                None => None,
-            };
-            match (first_layer, positions) {
-                (None, _) => Ok(None),
-                (Some(first_layer), Some(positions)) => Ok(Some(SlidingWindow { positions, first_layer })),
-                (Some(_), None) => Err(fields.fault(
-                    "layer_types",
-                    "names `sliding_attention`, but use_sliding_window and sliding_window do not give a window",
-                )),
-            }
-        }
-        WindowRule::UnrotatedLayers => {
-            let is_used = fields.bool("use_sliding_window")?.unwrap_or(false);
-            match (types, positions) {
-                (Some(_), _) => match first_sliding_layer(fields, types, layers)? {
-                    None => Ok(None),
-                    Some(layer) => Err(fields.fault(
-                        "layer_types",
-                        format!(
-                            "sliding attention (layer {layer}) is not supported for models of this family"
-                        ),
-                    )),
-                },
-                (None, Some(positions)) if is_used && !unrotated_layers.is_empty() => Err(fields.fault(
-                    "sliding_window",
-                    format!(
-                        "a window of {positions} positions in the layers without rotary embedding, which \
-                         use_sliding_window asks for, is not supported"
-                    ),
-                )),
-                (None, _) => Ok(None),
-            }
-        }
-    }
-}
-
-/// The first layer of type `sliding_attention`, from which on all must be of that type.
-fn first_sliding_layer(
-    fields: &Fields<'_>,
-    types: Option<&[Value]>,
-    layers: usize,
-) -> Result<Option<usize>, FormatError> {
-    let Some(types) = types else { return Ok(None) };
-    let fault = |problem: String| Err(fields.fault("layer_types", problem));
-    if types.len() != layers {
-        return fault(format!("has {} entries for {layers} layers", types.len()));
-    }
-    let mut first = None;
-    for (layer, value) in types.iter().enumerate() {
-        match value.as_str() {
-            Some("full_attention") if first.is_none() => {}
-            Some("full_attention") => {
-                return fault(format!(
-                    "full attention in layer {layer} after sliding attention is not supported"
-                ));
-            }
-            Some("sliding_attention") => first = first.or(Some(layer)),
-            _ => return fault(format!("{} of layer {layer} is not supported", quoted(&value.to_string()))),
-        }
-    }
-    Ok(first)
 }

@@ -1,6 +1,6 @@
 //! Which weights a configuration implies, and their shapes.
 
-use super::ModelConfig;
+use super::{ModelConfig, QueryKeyNorm};
 use crate::tensor_source::{LayerWeightName, WeightName};
 
 impl ModelConfig {
@@ -20,19 +20,22 @@ impl ModelConfig {
     /// The weights of one layer, in the order of computation.
     pub fn layer_weights(&self, layer: usize) -> Vec<LayerWeightName> {
         use LayerWeightName as W;
+        let (before, after) = (self.norms.before(), self.norms.after());
+        let qk_norm = self.qk_norm != QueryKeyNorm::Never;
         let switches = [
-            (W::AttentionNorm, true),
+            (W::AttentionNorm, before),
             (W::Query, true),
             (W::QueryBias, self.attention_bias),
             (W::Key, true),
             (W::KeyBias, self.attention_bias),
             (W::Value, true),
             (W::ValueBias, self.attention_bias),
-            (W::QueryNorm, self.qk_norm),
-            (W::KeyNorm, self.qk_norm),
+            (W::QueryNorm, qk_norm),
+            (W::KeyNorm, qk_norm),
             (W::Output, true),
             (W::OutputBias, self.attention_output_bias),
-            (W::FeedForwardNorm, true),
+            (W::AttentionOutputNorm, after),
+            (W::FeedForwardNorm, before),
         ];
         let bias = self.feed_forward_bias;
         let dense = [
@@ -57,6 +60,9 @@ impl ModelConfig {
                 );
             }
         }
+        if after {
+            weights.push(W::FeedForwardOutputNorm);
+        }
         weights
     }
 
@@ -80,11 +86,16 @@ impl ModelConfig {
             WeightName::Embedding | WeightName::Head => vec![self.vocabulary_size, hidden],
             WeightName::FinalNorm => vec![hidden],
             WeightName::Layer(_, weight) => match weight {
-                W::AttentionNorm | W::FeedForwardNorm | W::OutputBias | W::DownBias => vec![hidden],
+                W::AttentionNorm | W::AttentionOutputNorm | W::FeedForwardNorm | W::FeedForwardOutputNorm => {
+                    vec![hidden]
+                }
+                W::OutputBias | W::DownBias => vec![hidden],
                 W::Query => vec![self.query_width(), hidden],
                 W::QueryBias => vec![self.query_width()],
                 W::Key | W::Value => vec![self.kv_width(), hidden],
                 W::KeyBias | W::ValueBias => vec![self.kv_width()],
+                W::QueryNorm if self.qk_norm == QueryKeyNorm::Whole => vec![self.query_width()],
+                W::KeyNorm if self.qk_norm == QueryKeyNorm::Whole => vec![self.kv_width()],
                 W::QueryNorm | W::KeyNorm => vec![self.head_dim],
                 W::Output => vec![hidden, self.query_width()],
                 W::Gate | W::Up => vec![self.intermediate_size, hidden],

@@ -117,7 +117,7 @@ impl EncoderFile {
     /// # Errors
     /// [`ModelError::Format`] for a way that makes no vector.
     pub fn pooling(&self) -> Result<Option<EncoderPooling>, ModelError> {
-        let pooling = self.gguf().map(gguf::pooling).transpose();
+        let pooling = self.gguf().map(|file| gguf::pooling(file, gguf::ARCHITECTURE)).transpose();
         Ok(pooling.map_err(|error| fault(&self.path, error))?.flatten())
     }
 
@@ -240,7 +240,7 @@ impl EncoderFile {
 }
 
 /// The architecture that a GGUF file names. It stands at the beginning of the file: nothing else of it is read.
-fn architecture_of(path: &Path) -> Option<String> {
+pub(crate) fn architecture_of(path: &Path) -> Option<String> {
     const KEY: &[u8] = b"general.architecture";
     const STRING: [u8; 4] = 8u32.to_le_bytes();
     const BEGINNING: u64 = 1 << 16;

@@ -76,7 +76,7 @@ impl<M, V> Encoder<'_, M, V> {
 }
 
 /// The attention that `config` describes, with the usual scale 1/√head_dim.
-pub(super) fn attention_shape(config: &EncoderConfig) -> AttentionShape {
+pub(crate) fn attention_shape(config: &EncoderConfig) -> AttentionShape {
     let head_dim = config.head_dim();
     AttentionShape {
         heads: config.heads,

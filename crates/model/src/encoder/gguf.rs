@@ -14,6 +14,10 @@ use crate::gguf::Gguf;
 /// What a GGUF file calls these encoders.
 pub(super) const ARCHITECTURE: &str = "bert";
 
+/// The pooling types of models whose hidden states are not pooled, and of those that rank texts.
+const POOLS_NOT: u64 = 0;
+const POOLS_RANKS: u64 = 4;
+
 /// Settings that are honoured, below the architecture's name.
 const HONOURED: [&str; 9] = [
     "block_count",
@@ -71,23 +75,40 @@ pub(super) fn read(gguf: &Gguf<Mapping>) -> Result<EncoderReading, FormatError> 
     Ok(EncoderReading { config, unread })
 }
 
+/// Whether a file of this architecture says that its model makes vectors: it names a way to pool, which none and that of a model that ranks
+/// are not. False where the setting is no number.
+pub(crate) fn makes_vectors(gguf: &Gguf<Mapping>, architecture: &str) -> bool {
+    let number = gguf.unsigned(&pooling_key(architecture)).ok().flatten();
+    number.is_some_and(|number| ![POOLS_NOT, POOLS_RANKS].contains(&number))
+}
+
 /// How hidden states become one vector, of unit length as llama.cpp and Ollama give it; `None` where the file does not say.
 ///
 /// # Errors
 /// [`FormatError`] for a way that makes no vector.
-pub(super) fn pooling(gguf: &Gguf<Mapping>) -> Result<Option<EncoderPooling>, FormatError> {
-    let number = match gguf.unsigned(&key("pooling_type"))? {
-        None | Some(0) => return Ok(None),
-        Some(4) => {
-            let problem = "4 is that of a model that ranks, which makes no vectors";
-            return Err(Settings { gguf }.fault("pooling_type", problem));
+pub(crate) fn pooling(
+    gguf: &Gguf<Mapping>,
+    architecture: &str,
+) -> Result<Option<EncoderPooling>, FormatError> {
+    let key = pooling_key(architecture);
+    let fault = |problem: String| FormatError::new(format!("metadata `{key}`"), problem);
+    let number = match gguf.unsigned(&key)? {
+        None | Some(POOLS_NOT) => return Ok(None),
+        Some(POOLS_RANKS) => {
+            let problem = format!("{POOLS_RANKS} is that of a model that ranks, which makes no vectors");
+            return Err(fault(problem));
         }
         Some(number) => number,
     };
     let mode = PoolingMode::ALL.into_iter().find(|mode| mode.gguf_number() == Some(number));
     let unknown = || format!("{number} is not known; there are 1 (mean), 2 (first token) and 3 (last token)");
-    let mode = mode.ok_or_else(|| Settings { gguf }.fault("pooling_type", unknown()))?;
+    let mode = mode.ok_or_else(|| fault(unknown()))?;
     Ok(Some(EncoderPooling::of_mode(mode, true)))
+}
+
+/// The setting that says how hidden states are pooled.
+fn pooling_key(architecture: &str) -> String {
+    format!("{architecture}.pooling_type")
 }
 
 /// Whether the tensor that Hugging Face calls `name` is a table with a row for each token, position or type.

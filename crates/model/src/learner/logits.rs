@@ -40,10 +40,10 @@ impl Learner {
     ) -> Result<Vec<L::Score>, ModelError> {
         let learned = learned.into();
         let Some(rows) = self.begin(batch)? else { return Ok(Vec::new()) };
-        let normalised = self.normalised(learned, &rows)?;
+        let input = self.head_input(learned, &rows)?;
         let (executor, head) = (self.executor.direct(), learned.weights.head());
-        let scores = executor.logit_scores(&normalised, head, self.usable_vocabulary, loss)?;
-        executor.discard(normalised);
+        let scores = executor.logit_scores(&input, head, self.usable_vocabulary, loss)?;
+        executor.discard(input);
         Ok(scores)
     }
 
@@ -57,29 +57,22 @@ impl Learner {
         batch: &TokenBatch<'_>,
     ) -> Result<TargetLogits<'l>, ModelError> {
         let learned = learned.into();
-        let normalised = match self.begin(batch)? {
-            Some(rows) => Some(self.normalised(learned, &rows)?),
+        let input = match self.begin(batch)? {
+            Some(rows) => Some(self.head_input(learned, &rows)?),
             None => None,
         };
         let outputs = self.usable_vocabulary;
         let head = learned.weights.head();
-        Ok(TargetLogits {
-            executor: self.executor.direct(),
-            head,
-            normalised,
-            piece: None,
-            first: 0,
-            outputs,
-        })
+        Ok(TargetLogits { executor: self.executor.direct(), head, input, piece: None, first: 0, outputs })
     }
 }
 
-/// The logits of the rows of a batch that have a target: normalised hidden states `[rows, hidden size]`, and the logits of some of them.
+/// The logits of the rows of a batch that have a target: what the head multiplies, `[rows, hidden size]`, and the logits of some of them.
 #[derive(Debug)]
 pub struct TargetLogits<'a> {
     executor: &'a mut DirectExecutor,
     head: &'a Matrix,
-    normalised: Option<Activations>,
+    input: Option<Activations>,
     piece: Option<Activations>,
     /// The row with which the piece begins.
     first: usize,
@@ -95,11 +88,11 @@ impl TargetLogits<'_> {
         if let Some(piece) = self.piece.take() {
             self.executor.discard(piece);
         }
-        let Some(normalised) = &self.normalised else {
+        let Some(input) = &self.input else {
             return Err(TensorError::RowOutOfRange { row: rows.end, rows: 0 });
         };
         self.first = rows.start;
-        self.piece = Some(self.executor.row_logits(normalised, rows, self.head)?);
+        self.piece = Some(self.executor.row_logits(input, rows, self.head)?);
         Ok(())
     }
 
@@ -113,7 +106,7 @@ impl TargetLogits<'_> {
 
 impl Drop for TargetLogits<'_> {
     fn drop(&mut self) {
-        for memory in [self.piece.take(), self.normalised.take()].into_iter().flatten() {
+        for memory in [self.piece.take(), self.input.take()].into_iter().flatten() {
             self.executor.discard(memory);
         }
     }

@@ -19,7 +19,7 @@ use zhenjin_tensor::{
 
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
-use crate::forward::{AdapterRows, Transformer, attention_shape};
+use crate::forward::{AdapterRows, Transformer, attention_shape, times};
 use crate::names::Naming;
 use crate::rope;
 use crate::tensor_source::WeightName;
@@ -129,7 +129,8 @@ pub type FinishedLayer<'a> = dyn FnMut(usize, &mut Gradients) + 'a;
 #[derive(Debug)]
 pub struct Learner {
     config: ModelConfig,
-    rotary: RotaryFrequencies,
+    /// See [`rope::tables`].
+    rotary: Vec<RotaryFrequencies>,
     executor: RecordingExecutor,
     /// So many layers, the first ones, are computed again on the way back.
     recomputed_layers: usize,
@@ -147,7 +148,7 @@ impl Learner {
         let LearnerOptions { load: LoadOptions { simd, team }, recompute } = options;
         Ok(Learner {
             team: Arc::clone(&team),
-            rotary: rope::frequencies(&config.rope),
+            rotary: rope::tables(config),
             executor: RecordingExecutor::new(attention_shape(config), simd, team)?,
             recomputed_layers: if recompute { usize::MAX } else { 0 },
             usable_vocabulary: config.vocabulary_size,
@@ -298,7 +299,15 @@ impl Learner {
         let adapters: Vec<AdapterRows<'_, Matrix>> = learned.rows(rows.tokens.len());
         let first_learning = learned.first_learning(gradients);
         self.executor.set_learning(gradients);
-        let step = Step { learned, table: &table, adapters: &adapters, batch, rows: &rows, first_learning };
+        let step = Step {
+            learned,
+            table: &table,
+            adapters: &adapters,
+            batch,
+            rows: &rows,
+            first_learning,
+            logits_factor: self.config.multipliers.logits,
+        };
         let outcome = match self.recomputed_layers {
             0 => self.recorded(&step, gradients, finished, finish),
             _ => self.recomputed(&step, gradients, finished, finish),
@@ -316,6 +325,12 @@ impl Learner {
         let normalised = transformer.final_norm(executor, &hidden)?;
         executor.discard(hidden);
         rows.with_targets(executor, normalised)
+    }
+
+    /// What the head multiplies for the rows that have a target, without a record.
+    fn head_input(&mut self, learned: Learned<'_>, rows: &TargetRows) -> Result<Activations, TensorError> {
+        let normalised = self.normalised(learned, rows)?;
+        times(self.executor.direct(), normalised, self.config.multipliers.logits)
     }
 
     /// Adds to the loss of coming batches, in each layer named here, Σ slope_e · p_e for every row with a target, over the
@@ -343,10 +358,10 @@ impl Learner {
         let Some(rows) = self.begin(batch)? else {
             return Ok(vec![TokenScore::default(); batch.tokens.len()]);
         };
-        let normalised = self.normalised(learned, &rows)?;
+        let input = self.head_input(learned, &rows)?;
         let (executor, head) = (self.executor.direct(), learned.weights.head());
-        let scores = rows.scores(executor, &normalised, head, self.usable_vocabulary)?;
-        executor.discard(normalised);
+        let scores = rows.scores(executor, &input, head, self.usable_vocabulary)?;
+        executor.discard(input);
         Ok(rows.scatter(scores, batch.tokens.len()))
     }
 
@@ -452,7 +467,7 @@ impl Learner {
     ) -> Result<(), TensorError> {
         let transformer = step.transformer(&self.config);
         let executor = &mut self.executor;
-        let mut hidden = executor.embedding(&step.learned.weights.embedding, &step.rows.tokens)?;
+        let mut hidden = transformer.embed(executor, &step.rows.tokens)?;
         for index in 0..step.learned.weights.layers.len() {
             executor.set_layer(Some(index));
             hidden = transformer.layer(executor, index, hidden, step.selected(index))?;
@@ -480,7 +495,7 @@ impl Learner {
         let layers = step.learned.weights.layers.len();
         let recomputed = self.recomputed_layers.min(layers);
         let mut inputs: Vec<(usize, Activations)> = Vec::with_capacity(recomputed);
-        let mut hidden = executor.direct().embedding(&step.learned.weights.embedding, &step.rows.tokens)?;
+        let mut hidden = transformer.embed(executor.direct(), &step.rows.tokens)?;
         for index in 0..recomputed {
             // Below, nothing learns.
             if step.first_learning <= index + 1 {
@@ -510,7 +525,7 @@ impl Learner {
         }
         executor.set_layer(None);
         let Some(gradient) = gradient else { return Ok(()) };
-        let out = executor.embedding(&step.learned.weights.embedding, &step.rows.tokens)?;
+        let out = transformer.embed(executor, &step.rows.tokens)?;
         executor.set_gradient(out, gradient)?;
         executor.backward(step.table, gradients)
     }

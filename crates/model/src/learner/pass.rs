@@ -8,7 +8,7 @@ use zhenjin_tensor::{
 use super::prefixes::ComputedRows;
 use super::{FinishedLayer, Learned, RowGradient, TokenBatch};
 use crate::config::ModelConfig;
-use crate::forward::{AdapterRows, Transformer};
+use crate::forward::{AdapterRows, Transformer, times};
 use crate::weights::ParameterTable;
 
 /// What a pass does at its end.
@@ -37,18 +37,12 @@ impl Head<'_, '_> {
         match self {
             Head::Nothing { rows, of } => Ok(of.scatter(Vec::new(), *rows)),
             Head::Rows { executor, normalised, outputs, step } => {
-                let normalised = normalised.take().ok_or(TensorError::NotOnTape { what: "scores" })?;
+                let input = head_input(executor, normalised, step, "scores")?;
                 let rows = step.rows;
                 let row_gradient = |row: usize, score| row_gradient(rows.selected[row], score);
                 let head = step.learned.weights.head();
-                let scores = executor.head_loss(
-                    normalised,
-                    head,
-                    *outputs,
-                    &rows.targets,
-                    &row_gradient,
-                    gradients,
-                )?;
+                let scores =
+                    executor.head_loss(input, head, *outputs, &rows.targets, &row_gradient, gradients)?;
                 Ok(rows.scatter(scores, step.batch.tokens.len()))
             }
         }
@@ -67,7 +61,7 @@ impl Head<'_, '_> {
                 Ok(scores)
             }
             Head::Rows { executor, normalised, outputs, step } => {
-                let normalised = normalised.take().ok_or(TensorError::NotOnTape { what: "scores" })?;
+                let input = head_input(executor, normalised, step, "scores")?;
                 let (rows, all) = (step.rows, step.batch.tokens.len());
                 let mut of_selected = |scores: &[TokenScore]| {
                     let slopes = slopes(&rows.scatter(scores.to_vec(), all));
@@ -76,7 +70,7 @@ impl Head<'_, '_> {
                 };
                 let head = step.learned.weights.head();
                 let scores = executor.head_loss_together(
-                    normalised,
+                    input,
                     head,
                     *outputs,
                     &rows.targets,
@@ -97,8 +91,8 @@ impl Head<'_, '_> {
         match self {
             Head::Nothing { .. } => Ok(Vec::new()),
             Head::Rows { executor, normalised, outputs, step } => {
-                let normalised = normalised.take().ok_or(TensorError::NotOnTape { what: "logits" })?;
-                executor.logit_loss(normalised, step.learned.weights.head(), *outputs, loss, gradients)
+                let input = head_input(executor, normalised, step, "logits")?;
+                executor.logit_loss(input, step.learned.weights.head(), *outputs, loss, gradients)
             }
         }
     }
@@ -119,6 +113,17 @@ impl Head<'_, '_> {
             }
         }
     }
+}
+
+/// What the head multiplies, of the normalised hidden states, which are used up.
+fn head_input(
+    executor: &mut RecordingExecutor,
+    normalised: &mut Option<Recorded>,
+    step: &Step<'_>,
+    what: &'static str,
+) -> Result<Recorded, TensorError> {
+    let normalised = normalised.take().ok_or(TensorError::NotOnTape { what })?;
+    times(executor, normalised, step.logits_factor)
 }
 
 /// Goes back to `input`, takes its gradient and empties the tape; `None` where nothing below the input learns.
@@ -147,6 +152,8 @@ pub(super) struct Step<'a> {
     pub(super) rows: &'a TargetRows,
     /// See [`Learned::first_learning`].
     pub(super) first_learning: usize,
+    /// What logits are multiplied with.
+    pub(super) logits_factor: f32,
 }
 
 impl<'a> Step<'a> {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use zhenjin_tensor::{
-    Expert, ExpertChoice, Matrix, MatrixMemory, ParameterId, SimdLevel, TensorError, ThreadTeam, Vector,
-    dequantise,
+    Dtype, Expert, ExpertChoice, Matrix, MatrixMemory, ParameterId, SimdLevel, TensorError, ThreadTeam,
+    Vector, dequantise,
 };
 
 use super::{Experts, FeedForward, LayerWeights, Linear, Weights};
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, QueryKeyNorm};
 use crate::errors::ModelError;
 use crate::tensor_source::{LayerWeightName, TensorSource, TensorView, WeightName};
 
@@ -127,8 +127,8 @@ impl Weights {
 }
 
 impl<M, V> Weights<M, V> {
-    /// Reads every weight that `config` implies from `source`, one after the other, in the form that `loader` gives them.
-    /// Each weight is released as soon as it is read, so that no more than one is in memory twice.
+    /// Reads every weight that `config` implies from `source`, one after the other, in the form that `loader` gives them; norms that the source
+    /// has less 1 come with 1 added. Each weight is released as soon as it is read, so that no more than one is in memory twice.
     ///
     /// # Errors
     /// What `source` reports, [`ModelError::TensorShape`] when a weight has another shape than `config` implies, and
@@ -187,16 +187,20 @@ impl<K: WeightMaker> Making<'_, K> {
         use LayerWeightName as W;
         let config = self.config;
         let name = |name| WeightName::Layer(index, name);
+        let (before, after) = (config.norms.before(), config.norms.after());
+        let qk_norm = config.qk_norm != QueryKeyNorm::Never;
         Ok(LayerWeights {
-            attention_norm: self.vector(name(W::AttentionNorm))?,
+            attention_norm: self.vector_if(before, name(W::AttentionNorm))?,
             query: self.linear(name(W::Query), name(W::QueryBias), config.attention_bias)?,
             key: self.linear(name(W::Key), name(W::KeyBias), config.attention_bias)?,
             value: self.linear(name(W::Value), name(W::ValueBias), config.attention_bias)?,
-            query_norm: self.vector_if(config.qk_norm, name(W::QueryNorm))?,
-            key_norm: self.vector_if(config.qk_norm, name(W::KeyNorm))?,
+            query_norm: self.vector_if(qk_norm, name(W::QueryNorm))?,
+            key_norm: self.vector_if(qk_norm, name(W::KeyNorm))?,
             output: self.linear(name(W::Output), name(W::OutputBias), config.attention_output_bias)?,
-            feed_forward_norm: self.vector(name(W::FeedForwardNorm))?,
+            attention_output_norm: self.vector_if(after, name(W::AttentionOutputNorm))?,
+            feed_forward_norm: self.vector_if(before, name(W::FeedForwardNorm))?,
             feed_forward: self.feed_forward(index)?,
+            feed_forward_output_norm: self.vector_if(after, name(W::FeedForwardOutputNorm))?,
         })
     }
 
@@ -254,6 +258,13 @@ impl<K: WeightMaker> Making<'_, K> {
     }
 }
 
+/// The values of a norm that is stored less 1, as f32: each is rounded once, after 1 has been added.
+fn with_one_more(view: &TensorView<'_>) -> Result<Vec<u8>, TensorError> {
+    let mut values = vec![0.0_f32; view.shape.iter().product()];
+    dequantise(view.dtype, view.bytes, &mut values)?;
+    Ok(values.iter().flat_map(|value| (value + 1.0).to_le_bytes()).collect())
+}
+
 /// Reads weights from a source.
 struct Reading<'a, L> {
     config: &'a ModelConfig,
@@ -270,7 +281,14 @@ impl<L: WeightLoader> WeightMaker for Reading<'_, L> {
     }
 
     fn vector(&mut self, id: ParameterId, name: WeightName) -> Result<L::Vector, ModelError> {
-        self.read(id, name, L::vector)
+        if !(self.config.norms_less_one && name.is_norm()) {
+            return self.read(id, name, L::vector);
+        }
+        self.read(id, name, |loader, id, view| {
+            let bytes = with_one_more(view)?;
+            let (name, shape) = (view.name.clone(), view.shape.clone());
+            loader.vector(id, &TensorView { name, dtype: Dtype::F32, shape, bytes: &bytes })
+        })
     }
 }
 
@@ -298,5 +316,43 @@ impl<L: WeightLoader> Reading<'_, L> {
         })?;
         self.source.release(name);
         Ok(weight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{RandomWeights, tiny_config, tiny_gemma};
+    use crate::weights::{ReferenceLoader, Weight};
+
+    /// What the forward pass multiplies with is what the files hold, and 1 more where they hold norms less 1; other weights stay.
+    #[test]
+    fn norms_that_are_stored_less_one_get_one_when_they_are_loaded() {
+        for config in [tiny_gemma(), tiny_config()] {
+            let plain = ModelConfig { norms_less_one: false, ..config.clone() };
+            let options =
+                LoadOptions { simd: SimdLevel::detect(), team: Arc::new(ThreadTeam::new(1).unwrap()) };
+            let source = RandomWeights::new(config.clone(), Dtype::F32, 1);
+            let weights = Weights::load(&config, &source, &options).unwrap();
+            let expanded =
+                Weights::load_with(&config, &source, &mut ExpandingLoader::new(options.clone())).unwrap();
+            let exact = Weights::load_with(&config, &source, &mut ReferenceLoader).unwrap();
+            let stored = Weights::load(&plain, &source, &options).unwrap();
+            let mut norms = 0;
+            for (name, weight) in weights.parameters() {
+                let Weight::Vector(values) = weight else { continue };
+                let Some(Weight::Vector(stored)) = stored.get(name) else { panic!("{name:?} is missing") };
+                let more = if config.norms_less_one && name.is_norm() { 1.0 } else { 0.0 };
+                norms += usize::from(more > 0.0);
+                let expected: Vec<f32> = stored.iter().map(|value| value + more).collect();
+                assert_eq!(values[..], expected, "{name:?}");
+                let Some(Weight::Vector(same)) = expanded.get(name) else { panic!("{name:?} is missing") };
+                assert_eq!(same, values, "{name:?}");
+                let Some(Weight::Vector(exact)) = exact.get(name) else { panic!("{name:?} is missing") };
+                assert!(exact.iter().zip(&expected).all(|(exact, value)| *exact == f64::from(*value)));
+            }
+            // Four of hidden states, two of queries and keys in each layer, and the last one.
+            assert_eq!(norms, if config.norms_less_one { 6 * config.layers + 1 } else { 0 });
+        }
     }
 }

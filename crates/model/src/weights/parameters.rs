@@ -4,6 +4,7 @@ use zhenjin_tensor::{Expert, Matrix, ParameterId, ParameterShape, ParameterSourc
 
 use super::{Experts, FeedForward, LayerWeights, Linear, Weights};
 use crate::config::ModelConfig;
+use crate::families::Family;
 use crate::tensor_source::{LayerWeightName, WeightName};
 
 /// A weight of either kind.
@@ -109,6 +110,20 @@ impl Weights {
         Ok(())
     }
 
+    /// Rounds every norm to a number that a folder of the model gives back bit for bit. Folders of some families hold norms less 1, which numbers
+    /// below ½ would come back from changed in their last bits; of all others nothing changes.
+    pub fn round_norms_as_stored(&mut self, config: &ModelConfig) {
+        let family = Family::of_architecture(&config.architecture);
+        if !family.is_some_and(|family| family.norms_less_one) {
+            return;
+        }
+        for (name, weight) in self.parameters_mut() {
+            if let (true, Weight::Vector(norm)) = (name.is_norm(), weight) {
+                norm.iter_mut().for_each(|value| *value = (*value - 1.0) + 1.0);
+            }
+        }
+    }
+
     /// The first value of a parameter in f32 that is NaN or infinite: of which, and where in its packed order.
     pub fn first_non_finite(&self) -> Option<(WeightName, usize)> {
         self.parameters().find_map(|(name, weight)| {
@@ -153,36 +168,39 @@ impl ParameterSource for ParameterTable<'_> {
 impl<M, V> LayerWeights<M, V> {
     fn as_ref(&self) -> LayerWeights<&M, &V> {
         LayerWeights {
-            attention_norm: &self.attention_norm,
+            attention_norm: self.attention_norm.as_ref(),
             query: self.query.as_ref(),
             key: self.key.as_ref(),
             value: self.value.as_ref(),
             query_norm: self.query_norm.as_ref(),
             key_norm: self.key_norm.as_ref(),
             output: self.output.as_ref(),
-            feed_forward_norm: &self.feed_forward_norm,
+            attention_output_norm: self.attention_output_norm.as_ref(),
+            feed_forward_norm: self.feed_forward_norm.as_ref(),
             feed_forward: self.feed_forward.as_ref(),
+            feed_forward_output_norm: self.feed_forward_output_norm.as_ref(),
         }
     }
 
     fn as_mut(&mut self) -> LayerWeights<&mut M, &mut V> {
         LayerWeights {
-            attention_norm: &mut self.attention_norm,
+            attention_norm: self.attention_norm.as_mut(),
             query: self.query.as_mut(),
             key: self.key.as_mut(),
             value: self.value.as_mut(),
             query_norm: self.query_norm.as_mut(),
             key_norm: self.key_norm.as_mut(),
             output: self.output.as_mut(),
-            feed_forward_norm: &mut self.feed_forward_norm,
+            attention_output_norm: self.attention_output_norm.as_mut(),
+            feed_forward_norm: self.feed_forward_norm.as_mut(),
             feed_forward: self.feed_forward.as_mut(),
+            feed_forward_output_norm: self.feed_forward_output_norm.as_mut(),
         }
     }
 
     fn into_parameters(self) -> impl Iterator<Item = (LayerWeightName, Weight<M, V>)> {
         use LayerWeightName as W;
-        let vector = |name, vector| [Some((name, Weight::Vector(vector))), None];
-        let optional = |name, vector: Option<V>| [vector.map(|vector| (name, Weight::Vector(vector))), None];
+        let vector = |name, vector: Option<V>| [vector.map(|vector| (name, Weight::Vector(vector))), None];
         let linear = |matrix, bias, linear: Linear<M, V>| {
             [
                 Some((matrix, Weight::Matrix(linear.matrix))),
@@ -194,15 +212,17 @@ impl<M, V> LayerWeights<M, V> {
             linear(W::Query, W::QueryBias, self.query),
             linear(W::Key, W::KeyBias, self.key),
             linear(W::Value, W::ValueBias, self.value),
-            optional(W::QueryNorm, self.query_norm),
-            optional(W::KeyNorm, self.key_norm),
+            vector(W::QueryNorm, self.query_norm),
+            vector(W::KeyNorm, self.key_norm),
             linear(W::Output, W::OutputBias, self.output),
+            vector(W::AttentionOutputNorm, self.attention_output_norm),
             vector(W::FeedForwardNorm, self.feed_forward_norm),
         ]
         .into_iter()
         .flatten()
         .flatten()
         .chain(self.feed_forward.into_parameters())
+        .chain(vector(W::FeedForwardOutputNorm, self.feed_forward_output_norm).into_iter().flatten())
     }
 }
 
@@ -293,16 +313,22 @@ mod tests {
     use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam};
 
     use super::*;
-    use crate::config::ModelConfig;
-    use crate::testing::{RandomWeights, tiny_config};
+    use crate::config::{ExpertsConfig, ModelConfig, NormPlacement, QueryKeyNorm};
+    use crate::testing::{RandomWeights, tiny_config, tiny_norms_after};
     use crate::weights::LoadOptions;
+
+    fn experts() -> ExpertsConfig {
+        let dense_layers = Vec::new();
+        ExpertsConfig { count: 3, active: 2, intermediate_size: 32, normalise: true, every: 1, dense_layers }
+    }
 
     fn all_switches() -> ModelConfig {
         ModelConfig {
             attention_bias: true,
             attention_output_bias: true,
             feed_forward_bias: true,
-            qk_norm: true,
+            qk_norm: QueryKeyNorm::Heads,
+            norms: NormPlacement::BeforeAndAfter,
             tied_embeddings: false,
             ..tiny_config()
         }
@@ -310,8 +336,9 @@ mod tests {
 
     #[test]
     fn parameters_are_numbered_in_the_order_of_the_configuration() {
-        let qk_norm_only = ModelConfig { qk_norm: true, ..tiny_config() };
-        for config in [tiny_config(), qk_norm_only, all_switches()] {
+        let qk_norm_only = ModelConfig { qk_norm: QueryKeyNorm::Heads, ..tiny_config() };
+        let mixture = ModelConfig { experts: Some(experts()), ..tiny_norms_after() };
+        for config in [tiny_config(), qk_norm_only, all_switches(), tiny_norms_after(), mixture] {
             let source = RandomWeights::new(config.clone(), Dtype::F32, 1);
             let team = Arc::new(ThreadTeam::new(1).unwrap());
             let options = LoadOptions { simd: SimdLevel::detect(), team };
@@ -327,6 +354,8 @@ mod tests {
                 .map(|(index, name)| (name, Some(ParameterId(index as u32))))
                 .collect();
             assert_eq!(numbered, expected);
+            let got = |name| weights.get(name).map(id);
+            assert!(expected.iter().all(|(name, id)| got(*name) == Some(*id)), "by name: {config:?}");
             let changeable: Vec<_> = weights.parameters_mut().map(|(name, _)| name).collect();
             assert_eq!(changeable, config.weights().collect::<Vec<_>>());
             let is_tied = weights.head().parameter() == weights.embedding.parameter();

@@ -8,8 +8,8 @@ use super::gguf_settings::settings;
 use super::hashed_file::{HashedFile, WrittenFile};
 use super::metadata::{MetadataValue, put_string};
 use super::quantisation::Quantisation;
-use super::rows::{WeightRows, check, write_weight};
-use crate::config::{ModelConfig, ROPE_DIVISORS};
+use super::rows::{Spelling, WeightRows, check, tensors_of, write_weight};
+use crate::config::ModelConfig;
 use crate::errors::ModelError;
 use crate::families::Family;
 use crate::gguf::type_number;
@@ -45,7 +45,7 @@ pub struct Fallback {
 
 /// Writes a model as one GGUF file, atomically: the settings of `config`, then `metadata` (`general.name`, the tokenizer, the
 /// chat template), then the weights in the types of `quantisation`. Rows of queries and keys come into the order that
-/// the family's files have.
+/// the family's files have; norms that come less 1 get 1 added in f32.
 ///
 /// # Errors
 /// [`ModelError::Unwritable`] names what a GGUF file of this family cannot say, [`ModelError::Weight`] a tensor with values
@@ -59,24 +59,19 @@ pub fn write_gguf(
 ) -> Result<WrittenGguf, ModelError> {
     let unwritable = |reason| ModelError::Unwritable { file: file.to_owned(), reason };
     check(config, weights)?;
-    let family = Family::of_model_type(&config.architecture)
-        .or_else(|| Family::of_gguf_architecture(&config.architecture))
+    let family = Family::of_architecture(&config.architecture)
         .ok_or_else(|| unwritable(format!("no GGUF architecture is known for `{}`", config.architecture)))?;
-    let (mut entries, divisors) = settings(config, family).map_err(unwritable)?;
+    let (mut entries, rope_tensors) = settings(config, family).map_err(unwritable)?;
     entries.push(("general.file_type".to_owned(), MetadataValue::u32(quantisation.file_type())));
     entries.push(("general.quantization_version".to_owned(), MetadataValue::u32(2)));
     entries.extend(metadata.iter().cloned());
 
-    let mut tensors: Vec<Tensor> = Vec::new();
-    for weight in config.weights() {
-        let tensor = Tensor::of_weight(config, quantisation, weight);
-        // The weights of all experts of a layer are one tensor, though they come one expert after the other.
-        match tensors.iter_mut().rev().take(4).find(|other| other.name == tensor.name) {
-            Some(Tensor { contents: Contents::Weights(weights), .. }) => weights.push(weight),
-            _ => tensors.push(tensor),
-        }
-    }
-    tensors.extend(divisors.map(Tensor::of_divisors));
+    let of_weights = tensors_of(config, Naming::Gguf).into_iter();
+    let mut tensors: Vec<Tensor> = of_weights
+        .filter_map(|(name, weights)| Tensor::of_weights(config, quantisation, name, weights))
+        .collect();
+    tensors.extend(rope_tensors.into_iter().map(|(name, numbers)| Tensor::of_numbers(name, numbers)));
+    let spelling = Spelling { layout: family.gguf_rope_layout, norms_less_one: false };
     let mut out = HashedFile::create(file)?;
     out.write(&head(&entries, &tensors).map_err(unwritable)?)?;
     for tensor in &tensors {
@@ -84,12 +79,12 @@ pub fn write_gguf(
         match &tensor.contents {
             Contents::Weights(names) => {
                 for name in names {
-                    write_weight(&mut out, config, weights, *name, family.gguf_rope_layout, tensor.dtype)?;
+                    write_weight(&mut out, config, weights, *name, spelling, tensor.dtype)?;
                 }
             }
-            Contents::Divisors(divisors) => {
-                for divisor in divisors {
-                    out.write(&divisor.to_le_bytes())?;
+            Contents::Numbers(numbers) => {
+                for number in numbers {
+                    out.write(&number.to_le_bytes())?;
                 }
             }
         }
@@ -115,30 +110,39 @@ struct Tensor {
 
 enum Contents {
     Weights(Vec<WeightName>),
-    Divisors(Vec<f32>),
+    /// In f32.
+    Numbers(Vec<f32>),
 }
 
 impl Tensor {
-    fn of_weight(config: &ModelConfig, quantisation: Quantisation, weight: WeightName) -> Tensor {
-        let mut shape = config.shape(weight);
-        if let (WeightName::Layer(_, name), Some(experts)) = (weight, &config.experts)
-            && name.expert().is_some()
-        {
-            shape.insert(0, experts.count);
+    /// The tensor of these weights, all of one type; `None` for none.
+    fn of_weights(
+        config: &ModelConfig,
+        quantisation: Quantisation,
+        name: String,
+        weights: Vec<WeightName>,
+    ) -> Option<Tensor> {
+        let first = *weights.first()?;
+        let mut shape = config.shape(first);
+        match (first, &config.experts) {
+            (WeightName::Layer(_, weight), Some(experts)) if weight.expert().is_some() => {
+                shape.insert(0, experts.count);
+            }
+            // The rows of fused projections lie one after the other.
+            _ => shape[0] = weights.iter().map(|weight| config.shape(*weight)[0]).sum(),
         }
-        let name = Naming::Gguf.spell(weight);
-        let (wanted, given) = quantisation.dtype(config, weight);
+        let (wanted, given) = quantisation.dtype(config, first);
         let columns = shape.last().copied().unwrap_or(0);
         let fallback = (wanted != given).then(|| Fallback { tensor: name.clone(), columns, wanted, given });
-        Tensor { name, dtype: given, shape, contents: Contents::Weights(vec![weight]), fallback }
+        Some(Tensor { name, dtype: given, shape, contents: Contents::Weights(weights), fallback })
     }
 
-    fn of_divisors(divisors: Vec<f32>) -> Tensor {
+    fn of_numbers(name: &str, numbers: Vec<f32>) -> Tensor {
         Tensor {
-            name: ROPE_DIVISORS.to_owned(),
+            name: name.to_owned(),
             dtype: Dtype::F32,
-            shape: vec![divisors.len()],
-            contents: Contents::Divisors(divisors),
+            shape: vec![numbers.len()],
+            contents: Contents::Numbers(numbers),
             fallback: None,
         }
     }

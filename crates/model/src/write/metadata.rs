@@ -52,6 +52,11 @@ impl MetadataValue {
         MetadataValue::array(ValueType::I32, values, |payload, value| payload.extend(value.to_le_bytes()))
     }
 
+    /// A list of numbers in single precision.
+    pub fn f32s(values: &[f32]) -> MetadataValue {
+        MetadataValue::array(ValueType::F32, values, |payload, value| payload.extend(value.to_le_bytes()))
+    }
+
     fn array<T>(element: ValueType, values: &[T], put: impl Fn(&mut Vec<u8>, &T)) -> MetadataValue {
         let mut payload = (element as u32).to_le_bytes().to_vec();
         payload.extend((values.len() as u64).to_le_bytes());

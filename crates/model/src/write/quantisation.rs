@@ -110,7 +110,19 @@ impl Quantisation {
         if is_head && !matches!(self, Quantisation::Floats(_) | Quantisation::Q8_0) {
             return Dtype::Q6K;
         }
+        // All rows of a tensor have one type.
+        let in_fused_attention = config.is_fused()
+            && matches!(
+                name,
+                WeightName::Layer(_, LayerWeightName::Query | LayerWeightName::Key | LayerWeightName::Value)
+            );
+        match self {
+            Quantisation::Q4KMedium if in_fused_attention => return Dtype::Q5K,
+            Quantisation::Q5KMedium if in_fused_attention => return Dtype::Q6K,
+            _ => {}
+        }
         let sensitive = match name {
+            WeightName::Layer(_, LayerWeightName::Value) if in_fused_attention => None,
             WeightName::Layer(layer, LayerWeightName::Value) => Some((layer, true)),
             WeightName::Layer(layer, LayerWeightName::Down | LayerWeightName::ExpertDown(_)) => {
                 Some((layer, false))

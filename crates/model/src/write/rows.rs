@@ -8,6 +8,7 @@ use zhenjin_tensor::{Dtype, Matrix, TensorError, dequantise, quantise};
 use super::hashed_file::HashedFile;
 use crate::config::{ModelConfig, RopeLayout};
 use crate::errors::ModelError;
+use crate::families::Family;
 use crate::names::Naming;
 use crate::tensor_source::{LayerWeightName, TensorSource, WeightName};
 use crate::weights::{Weight, Weights};
@@ -28,6 +29,9 @@ pub trait WeightRows {
     /// # Errors
     /// What a file reports.
     fn row(&self, name: WeightName, row: usize, out: &mut [f32]) -> Result<(), ModelError>;
+
+    /// Whether the weights of norms come less 1, as Hugging Face folders of some families hold them; `config` is that of the model.
+    fn norms_less_one(&self, config: &ModelConfig) -> bool;
 
     /// Says that the weight has been read for the last time.
     fn release(&self, _name: WeightName) {}
@@ -53,9 +57,13 @@ impl WeightRows for Weights {
         }
         Ok(())
     }
+
+    fn norms_less_one(&self, _config: &ModelConfig) -> bool {
+        false
+    }
 }
 
-/// The weights of a file that has been opened and checked.
+/// The weights of a file that has been opened and checked, as they stand in it.
 #[derive(Clone, Copy)]
 pub struct FileRows<'a>(pub &'a dyn TensorSource);
 
@@ -75,6 +83,10 @@ impl WeightRows for FileRows<'_> {
         Ok(dequantise(view.dtype, view.bytes.get(start..end).unwrap_or_default(), out)?)
     }
 
+    fn norms_less_one(&self, config: &ModelConfig) -> bool {
+        config.norms_less_one
+    }
+
     fn release(&self, name: WeightName) {
         self.0.release(name);
     }
@@ -83,7 +95,7 @@ impl WeightRows for FileRows<'_> {
 /// That `rows` has every weight that `config` implies, in its shape.
 pub(super) fn check(config: &ModelConfig, rows: &dyn WeightRows) -> Result<(), ModelError> {
     for name in config.weights() {
-        let tensor = Naming::HuggingFace.spell(name);
+        let tensor = Naming::of_folder(config).spell(name);
         let expected = config.shape(name);
         match rows.shape(name) {
             None => return Err(ModelError::MissingTensor { file: rows.origin(), tensor }),
@@ -96,18 +108,61 @@ pub(super) fn check(config: &ModelConfig, rows: &dyn WeightRows) -> Result<(), M
     Ok(())
 }
 
-/// Writes one weight as `dtype`, with rows of queries and keys in the order of `layout`. Its rows are whole blocks of `dtype`.
+/// The tensors that a file has for the weights of `config`, in the order of computation: their names, and the weights in each one after the
+/// other.
+pub(super) fn tensors_of(config: &ModelConfig, naming: Naming) -> Vec<(String, Vec<WeightName>)> {
+    let fused = config.is_fused();
+    let mut tensors: Vec<(String, Vec<WeightName>)> = Vec::new();
+    for weight in config.weights() {
+        let stacked = if fused { naming.spell_stacked(weight, true) } else { None };
+        let name = stacked.unwrap_or_else(|| naming.spell(weight));
+        // Those of a GGUF file's common tensor for all experts of a layer come one expert after the other, three for each.
+        match tensors.iter_mut().rev().take(4).find(|(other, _)| *other == name) {
+            Some((_, weights)) => weights.push(weight),
+            None => tensors.push((name, vec![weight])),
+        }
+    }
+    tensors
+}
+
+/// How the weights of a file differ from the model's own, beside their type.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spelling {
+    /// The order of the rows of queries and keys.
+    pub(super) layout: RopeLayout,
+    /// Norms are written less 1.
+    pub(super) norms_less_one: bool,
+}
+
+impl Spelling {
+    /// That of Hugging Face folders of the model's family.
+    pub(super) fn of_folder(config: &ModelConfig) -> Spelling {
+        let family = Family::of_architecture(&config.architecture);
+        Spelling {
+            layout: RopeLayout::HalfSplit,
+            norms_less_one: family.is_some_and(|family| family.norms_less_one),
+        }
+    }
+}
+
+/// Writes one weight as `dtype` in this spelling. Its rows are whole blocks of `dtype`. Norms that come as they are to be written keep their
+/// bits; others get 1 added or taken away in f32, rounded to the nearest.
 pub(super) fn write_weight(
     out: &mut HashedFile,
     config: &ModelConfig,
     rows: &dyn WeightRows,
     name: WeightName,
-    layout: RopeLayout,
+    spelling: Spelling,
     dtype: Dtype,
 ) -> Result<(), ModelError> {
     let shape = config.shape(name);
     let columns = shape.get(1).copied().unwrap_or(1).max(1);
-    let order = RowOrder::new(config, name, layout);
+    let order = RowOrder::new(config, name, spelling.layout);
+    let shift = match (rows.norms_less_one(config), spelling.norms_less_one) {
+        (true, false) if is_norm(name) => Some(1.0),
+        (false, true) if is_norm(name) => Some(-1.0),
+        _ => None,
+    };
     let mut values = vec![0.0; (CHUNK / columns).clamp(1, shape[0].max(1)) * columns];
     let mut row = 0;
     while row < shape[0] {
@@ -116,9 +171,12 @@ pub(super) fn write_weight(
         for (offset, values) in values.chunks_exact_mut(columns).enumerate() {
             rows.row(name, order.source(row + offset), values)?;
         }
+        if let Some(shift) = shift {
+            values.iter_mut().for_each(|value| *value += shift);
+        }
         let bytes = convert(dtype, values).map_err(|error| ModelError::Weight {
             file: rows.origin(),
-            tensor: Naming::HuggingFace.spell(name),
+            tensor: Naming::of_folder(config).spell(name),
             error,
         })?;
         out.write(&bytes)?;
@@ -126,6 +184,24 @@ pub(super) fn write_weight(
     }
     rows.release(name);
     Ok(())
+}
+
+/// Whether the weight is that of an RMSNorm.
+fn is_norm(name: WeightName) -> bool {
+    use LayerWeightName as W;
+    matches!(
+        name,
+        WeightName::FinalNorm
+            | WeightName::Layer(
+                _,
+                W::AttentionNorm
+                    | W::QueryNorm
+                    | W::KeyNorm
+                    | W::AttentionOutputNorm
+                    | W::FeedForwardNorm
+                    | W::FeedForwardOutputNorm
+            )
+    )
 }
 
 /// Quantises or rounds; a number that would become infinite is an error.

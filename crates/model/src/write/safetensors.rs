@@ -7,12 +7,11 @@ use serde_json::{Map, Value, json};
 use zhenjin_tensor::Dtype;
 
 use super::hashed_file::{HashedFile, WrittenFile};
-use super::rows::{WeightRows, check, write_weight};
-use crate::config::{ModelConfig, RopeLayout};
+use super::rows::{Spelling, WeightRows, check, tensors_of, write_weight};
+use crate::config::ModelConfig;
 use crate::errors::ModelError;
 use crate::names::Naming;
 use crate::score_head::{SCORE_TENSOR, ScoreHead};
-use crate::tensor_source::WeightName;
 
 /// The data begins on a multiple of this, so that mapped elements are aligned.
 const ALIGNMENT: usize = 8;
@@ -28,8 +27,8 @@ pub struct NewTensor {
     pub shape: Vec<usize>,
 }
 
-/// Writes a model's weights in f32 under their Hugging Face names, bit by bit, atomically. `metadata` comes into the
-/// header beside `format: pt`, which `transformers` asks for.
+/// Writes a model's weights in f32 under their Hugging Face names, bit by bit, atomically; norms that the family's folders hold less 1 are
+/// rounded to f32 where 1 is taken away from them. `metadata` comes into the header beside `format: pt`, which `transformers` asks for.
 ///
 /// # Errors
 /// [`ModelError::Io`] when the disk refuses, [`ModelError::MissingTensor`] and [`ModelError::TensorShape`] when the weights
@@ -82,13 +81,17 @@ fn write_with(
     score: Option<&[f32]>,
 ) -> Result<WrittenFile, ModelError> {
     check(config, weights)?;
-    let names: Vec<WeightName> = config.weights().collect();
-    let tensor = |name: &WeightName| NewTensor {
-        name: Naming::HuggingFace.spell(*name),
-        dtype,
-        shape: config.shape(*name),
-    };
-    let mut tensors: Vec<NewTensor> = names.iter().map(tensor).collect();
+    let parts = tensors_of(config, Naming::of_folder(config));
+    let spelling = Spelling::of_folder(config);
+    let mut tensors: Vec<NewTensor> = Vec::with_capacity(parts.len() + 1);
+    for (name, weights) in &parts {
+        let mut shapes = weights.iter().map(|weight| config.shape(*weight));
+        let mut shape = shapes.next().unwrap_or_default();
+        if let Some(rows) = shape.first_mut() {
+            *rows += shapes.map(|other| other[0]).sum::<usize>();
+        }
+        tensors.push(NewTensor { name: name.clone(), dtype, shape });
+    }
     if let Some(score) = score {
         tensors.push(NewTensor {
             name: SCORE_TENSOR.to_owned(),
@@ -99,11 +102,11 @@ fn write_with(
     let mut metadata = metadata.clone();
     metadata.entry("format".to_owned()).or_insert_with(|| "pt".to_owned());
     write_tensors(file, &tensors, &metadata, &mut |index, out| {
-        let Some(name) = names.get(index) else {
+        let Some((_, names)) = parts.get(index) else {
             let bytes: Vec<u8> = score.into_iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
             return out.write(&bytes);
         };
-        write_weight(out, config, weights, *name, RopeLayout::HalfSplit, dtype)
+        names.iter().try_for_each(|name| write_weight(out, config, weights, *name, spelling, dtype))
     })
 }
 

@@ -307,7 +307,8 @@ fn adapters_that_change_outputs_give_the_logits_of_peft_beside_their_model() {
         }
     }
     beside.dedup();
-    let all = ["llama-dora", "qwen2-biases", "qwen2-bias-of-b", "qwen2-dora", "llama-bias-of-b"];
+    let all =
+        ["llama-dora", "qwen2-biases", "qwen2-bias-of-b", "phi3-dora", "qwen2-dora", "llama-bias-of-b"];
     assert_eq!(beside, all);
 }
 
@@ -316,7 +317,7 @@ fn adapters_that_change_outputs_give_the_logits_of_peft_beside_their_model() {
 #[test]
 fn adapters_that_change_more_than_products_are_merged_with_the_logits_of_peft() {
     let cases = merged_cases();
-    assert_eq!(cases.len(), 9);
+    assert_eq!(cases.len(), 11);
     for case in cases {
         let folder = tempfile::tempdir().unwrap();
         for (number, path) in sources(&case, folder.path()).iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use zhenjin_model::ModelConfig;
-use zhenjin_model::config::{RopeLayout, RopeScaling, SlidingWindow, from_gguf, from_json};
+use zhenjin_model::config::{QueryKeyNorm, RopeLayout, RopeScaling, SlidingWindow, from_gguf, from_json};
 use zhenjin_model::gguf;
 
 use super::gguf_writer::{RawValue, tiny_llama};
@@ -72,7 +72,7 @@ fn mistral_with_and_without_a_window() {
         "num_key_value_heads": 8, "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "sliding_window": 4096,
         "tie_word_embeddings": false, "vocab_size": 32000
     });
-    let window = Some(SlidingWindow { positions: 4096, first_layer: 0 });
+    let window = Some(SlidingWindow::from_layer(4096, 0, 32));
     assert_eq!(read(&mistral).sliding_window, window);
     assert_eq!(read(&mistral).parameters(), 7_241_732_096);
     mistral["sliding_window"] = Value::Null;
@@ -92,11 +92,12 @@ fn qwen2_5() {
     });
     let config = read(&qwen);
     assert_eq!(config.parameters(), 494_032_768);
-    assert!(config.attention_bias && !config.attention_output_bias && !config.qk_norm);
+    assert!(config.attention_bias && !config.attention_output_bias);
+    assert_eq!(config.qk_norm, QueryKeyNorm::Never);
     assert_eq!(config.sliding_window, None);
     qwen["use_sliding_window"] = json!(true);
     let config = read(&qwen);
-    assert_eq!(config.sliding_window, Some(SlidingWindow { positions: 32768, first_layer: 21 }));
+    assert_eq!(config.sliding_window, Some(SlidingWindow { positions: 32768, layers: vec![21, 22, 23] }));
     assert_eq!((config.window(20), config.window(21)), (None, Some(32768)));
     // What the model's documentation says to add for long texts.
     qwen["rope_scaling"] = json!({"factor": 4.0, "original_max_position_embeddings": 32768, "type": "yarn"});
@@ -119,7 +120,7 @@ fn qwen3() {
     });
     let config = read(&qwen);
     assert_eq!(config.parameters(), 596_049_920);
-    assert!(config.qk_norm && !config.attention_bias);
+    assert!(config.qk_norm == QueryKeyNorm::Heads && !config.attention_bias);
     qwen.as_object_mut().unwrap().remove("head_dim");
     assert_eq!(read(&qwen).head_dim, 128, "the class default, not the quotient");
 }
@@ -201,8 +202,9 @@ fn layers_without_rotary_embedding_are_listed_or_counted() {
     }
 }
 
+/// Regression: windows that do not begin at one layer and go on to the last were refused.
 #[test]
-fn windows_in_layers_without_rotary_embedding_are_refused() {
+fn windows_in_layers_without_rotary_embedding_or_in_any_others() {
     let full = vec!["full_attention"; 36];
     for changes in [
         json!({"sliding_window": 512}),
@@ -213,27 +215,41 @@ fn windows_in_layers_without_rotary_embedding_are_refused() {
     ] {
         assert_eq!(smollm3_with(&changes).unwrap().sliding_window, None, "{changes}");
     }
-    let alternating: Vec<&str> =
-        (0..36).map(|layer| if layer % 4 == 3 { "sliding_attention" } else { "full_attention" }).collect();
-    for (changes, place, problem) in [
-        (
-            json!({"use_sliding_window": true, "sliding_window": 512}),
-            "field `sliding_window`",
-            "512 positions",
-        ),
-        (
-            json!({"use_sliding_window": true, "sliding_window": 512, "layer_types": vec!["sliding_attention"; 36]}),
-            "field `layer_types`",
-            "sliding attention (layer 0) is not supported",
-        ),
-        (
-            json!({"use_sliding_window": true, "sliding_window": 512, "layer_types": alternating}),
-            "field `layer_types`",
-            "full attention in layer 4 after sliding attention is not supported",
-        ),
+    let with = |types: Value| {
+        let changes = json!({"use_sliding_window": true, "sliding_window": 512, "layer_types": types});
+        smollm3_with(&changes).unwrap().sliding_window
+    };
+    let unrotated = SlidingWindow { positions: 512, layers: vec![3, 7, 11, 15, 19, 23, 27, 31, 35] };
+    assert_eq!(with(Value::Null), Some(unrotated));
+    assert_eq!(with(json!(vec!["sliding_attention"; 36])), Some(SlidingWindow::from_layer(512, 0, 36)));
+    let types = |sliding: &dyn Fn(usize) -> bool| -> Vec<&'static str> {
+        let name = |layer| if sliding(layer) { "sliding_attention" } else { "full_attention" };
+        (0..36).map(name).collect()
+    };
+    let third = SlidingWindow { positions: 512, layers: vec![0, 12, 24] };
+    assert_eq!(with(json!(types(&|layer| layer % 12 == 0))), Some(third));
+    for changes in [
+        json!({"layer_types": types(&|layer| layer == 3), "sliding_window": 512}),
+        json!({"layer_types": types(&|layer| layer == 3), "use_sliding_window": true}),
     ] {
         let error = smollm3_with(&changes).unwrap_err();
-        assert!(error.contains(place) && error.contains(problem), "{changes}: {error}");
+        assert!(error.contains("field `layer_types`") && error.contains("do not give a window"), "{error}");
+    }
+}
+
+/// Regression: full attention in a layer after one with sliding attention was refused.
+#[test]
+fn layers_of_qwen_have_windows_in_any_order() {
+    for family in ["qwen2", "qwen3"] {
+        let config = tiny_with(json!({
+            "model_type": family, "architectures": null, "num_hidden_layers": 5, "use_sliding_window": true,
+            "sliding_window": 32, "max_window_layers": 4, "head_dim": 8,
+            "layer_types": ["sliding_attention", "full_attention", "full_attention", "sliding_attention", "full_attention"]
+        }));
+        assert_eq!(config.sliding_window, Some(SlidingWindow { positions: 32, layers: vec![0, 3] }));
+        let windows: Vec<Option<usize>> = (0..5).map(|layer| config.window(layer)).collect();
+        assert_eq!(windows, [Some(32), None, None, Some(32), None]);
+        assert!((0..5).all(|layer| config.rope_table(layer) == 0));
     }
 }
 

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use zhenjin_model::encoder::{
-    Encoder, EncoderFile, EncoderPooling, EncoderRunner, EncoderTextError, EncoderWeights, PoolingMode,
-};
+use zhenjin_model::embedder::{EmbedderFile, EmbedderRunner, EmbedderTextError};
+use zhenjin_model::encoder::{Encoder, EncoderFile, EncoderPooling, EncoderWeights, PoolingMode};
 use zhenjin_model::testing::golden_weights as weights;
 use zhenjin_model::{LoadOptions, ModelError, ModelFile, ReferenceLoader};
 use zhenjin_tensor::{EncoderExecutor, ReferenceExecutor, SimdLevel, ThreadTeam};
@@ -77,9 +76,9 @@ fn write(case: &Case) -> tempfile::TempDir {
     folder
 }
 
-fn runner(path: &Path, simd: SimdLevel, threads: usize, max_rows: usize) -> EncoderRunner {
+pub(super) fn runner(path: &Path, simd: SimdLevel, threads: usize, max_rows: usize) -> EmbedderRunner {
     let options = LoadOptions { simd, team: Arc::new(ThreadTeam::new(threads).unwrap()) };
-    EncoderRunner::load(&EncoderFile::open(path).unwrap(), &options, max_rows).unwrap()
+    EmbedderRunner::load(&EmbedderFile::open(path).unwrap(), &options, max_rows, usize::MAX).unwrap()
 }
 
 fn pooling(mode: PoolingMode) -> EncoderPooling {
@@ -166,7 +165,7 @@ fn a_pass_of_several_texts_keeps_its_limit_below_the_context_length() {
     let pooling = pooling(PoolingMode::Mean);
     let mut narrow = runner(folder.path(), SimdLevel::detect(), 2, 16);
     let mut wide = runner(folder.path(), SimdLevel::detect(), 2, 256);
-    assert_eq!(narrow.config().context_length(), 56);
+    assert_eq!(narrow.shape().context_length, 56);
     let mut passes = Vec::new();
     let mut vectors = Vec::new();
     while vectors.len() < texts.len() {
@@ -179,8 +178,7 @@ fn a_pass_of_several_texts_keeps_its_limit_below_the_context_length() {
     assert_eq!(wide.texts_of_a_pass(&texts), 5);
     assert_eq!(vectors, wide.embed(&texts, &pooling).unwrap());
     // Each of sixteen texts of one token takes a page; so the memory grows with the limit also below the context length.
-    let config = narrow.config();
-    let bytes = [2, 16, 64].map(|rows| EncoderRunner::workspace_bytes(config, rows, 2));
+    let bytes = [2, 16, 64].map(|rows| narrow.shape().workspace_bytes(rows, 2));
     assert!(bytes[0] < bytes[1] && bytes[1] < bytes[2], "{bytes:?}");
 }
 
@@ -217,15 +215,15 @@ fn texts_that_cannot_be_read_are_refused() {
     let folder = write(case);
     let mut runner = runner(folder.path(), SimdLevel::detect(), 1, 64);
     // Positions 0 and 1 are no token's, and one is the padding token's.
-    assert_eq!(runner.config().context_length(), 54);
+    assert_eq!(runner.shape().context_length, 54);
     let good = vec![5; 54];
     for (text, expected) in [
-        (vec![], EncoderTextError::Empty { text: 1 }),
-        (vec![5; 55], EncoderTextError::TooLong { text: 1, tokens: 55, limit: 54 }),
-        (vec![5, 64], EncoderTextError::UnknownToken { text: 1, index: 1, token: 64, vocabulary_size: 64 }),
+        (vec![], EmbedderTextError::Empty { text: 1 }),
+        (vec![5; 55], EmbedderTextError::TooLong { text: 1, tokens: 55, limit: 54 }),
+        (vec![5, 64], EmbedderTextError::UnknownToken { text: 1, index: 1, token: 64, vocabulary_size: 64 }),
     ] {
         let error = runner.embed(&[good.clone(), text], &pooling(PoolingMode::Mean)).unwrap_err();
-        assert!(matches!(&error, ModelError::EncoderText(found) if *found == expected), "{error}");
+        assert!(matches!(&error, ModelError::EmbedderText(found) if *found == expected), "{error}");
     }
     let vectors = runner.embed(&[good.clone(), good], &pooling(PoolingMode::Max)).unwrap();
     assert_eq!(vectors[0], vectors[1]);

@@ -152,9 +152,9 @@ const FAULTS: &[(&str, Fault, &str, &str)] = &[
     ),
     (
         "unknown architecture",
-        |file| file.set("general.architecture", RawValue::string("gemma3")),
+        |file| file.set("general.architecture", RawValue::string("gpt2")),
         "metadata `general.architecture`",
-        "`gemma3` is not supported; supported are llama, qwen2, qwen3",
+        "`gpt2` is not supported; supported are llama, qwen2, qwen3",
     ),
     (
         "architecture as a number",

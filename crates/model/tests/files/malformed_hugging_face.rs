@@ -26,7 +26,7 @@ fn configuration_faults() -> Vec<(Value, &'static str, &'static str)> {
         (
             json!({"architectures": ["LlamaModel"]}),
             "field `architectures`",
-            "vectors of texts are made by encoders only (bert, xlm-roberta, roberta)",
+            "without its head it writes no text, but gives vectors of texts",
         ),
         (json!({"vocab_size": null}), "field `vocab_size`", "is missing"),
         (json!({"vocab_size": -1}), "field `vocab_size`", "must be a non-negative whole number, found `-1`"),
@@ -54,6 +54,19 @@ fn configuration_faults() -> Vec<(Value, &'static str, &'static str)> {
         (json!({"sliding_window": 16}), "field `sliding_window`", "no sliding window"),
         (json!({"num_local_experts": 8}), "field `num_local_experts`", "not supported"),
         (json!({"attention_multiplier": 0.5}), "field `attention_multiplier`", "not supported"),
+        (json!({"query_pre_attn_scalar": 8}), "field `query_pre_attn_scalar`", "not supported"),
+        (json!({"final_logit_softcapping": 30.0}), "field `final_logit_softcapping`", "not supported"),
+        (
+            json!({"use_bidirectional_attention": true}),
+            "field `use_bidirectional_attention`",
+            "not supported",
+        ),
+        (json!({"hidden_activation": "gelu"}), "field `hidden_activation`", "must be `silu`, found `gelu`"),
+        (
+            scaling(json!({"type": "longrope", "short_factor": [1, 1, 1, 1]})),
+            "field `rope_scaling.rope_type`",
+            "`longrope` is not supported",
+        ),
         (json!({"rope_theta": 0}), "configuration", "the base of RoPE"),
         (scaling(json!([])), "field `rope_scaling`", "must be an object"),
         (scaling(json!({"type": "dynamic", "factor": 2.0})), "field `rope_scaling.rope_type`", "`dynamic`"),

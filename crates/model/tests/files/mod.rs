@@ -3,7 +3,10 @@
 
 mod adapters;
 mod configuration;
+mod embedders;
 mod encoders;
+mod families;
+mod families_gguf;
 mod gguf_writer;
 mod golden;
 mod hugging_face_writer;
@@ -13,3 +16,4 @@ mod mutations;
 mod opening;
 mod reward_models;
 mod writing;
+mod written_families;

@@ -5,8 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use zhenjin_model::config::{ExpertsConfig, RopeConfig, RopeLayout, RopeScaling, SlidingWindow, from_json};
-use zhenjin_model::families::{Bias, FAMILIES, Family, UnrotatedLayers, WindowRule};
+use zhenjin_model::config::{
+    ExpertsConfig, Multipliers, NormPlacement, QueryKeyNorm, RopeConfig, RopeLayout, RopeScaling,
+    SlidingWindow, from_json,
+};
+use zhenjin_model::families::{Bias, FAMILIES, Family, MultiplierRule, UnrotatedLayers, WindowRule};
 use zhenjin_model::names::Naming;
 use zhenjin_model::testing::tiny_config;
 use zhenjin_model::write::{
@@ -18,6 +21,8 @@ use zhenjin_model::{
     Weight, WeightName, Weights, initialise,
 };
 use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam};
+
+use super::written_families::gemma3;
 
 pub(super) fn options() -> LoadOptions {
     LoadOptions { simd: SimdLevel::detect(), team: Arc::new(ThreadTeam::new(1).unwrap()) }
@@ -65,10 +70,16 @@ pub(super) fn configurations() -> impl Strategy<Value = ModelConfig> {
                 Bias::Always => true,
                 Bias::Setting(_) => given,
             };
-            let first_layer = match family.window {
-                WindowRule::LaterLayers if first => layers - 1,
-                _ => 0,
+            let in_layers = match family.window {
+                WindowRule::Never => Vec::new(),
+                WindowRule::AllLayers { .. } => (0..layers).collect(),
+                WindowRule::LaterLayers if mlp_bias => (0..layers).collect(),
+                WindowRule::UnrotatedLayers => vec![0],
+                _ if first => vec![layers - 1],
+                _ => vec![0],
             };
+            let window = window.filter(|_| !in_layers.is_empty());
+            let rope = rope(&family, base, 8 * eights, scaling);
             ModelConfig {
                 architecture: family.model_type.to_owned(),
                 vocabulary_size,
@@ -80,21 +91,32 @@ pub(super) fn configurations() -> impl Strategy<Value = ModelConfig> {
                 heads: kv_heads * group,
                 kv_heads,
                 head_dim: 8 * eights,
-                rope: RopeConfig { base, rotary_dim: 8 * eights, layout: RopeLayout::HalfSplit, scaling },
+                windowed_rope: window.and(family.windowed_rope_base).map(|_| RopeConfig {
+                    base: base + 1.0,
+                    scaling: RopeScaling::None,
+                    ..rope.clone()
+                }),
+                rope,
                 unrotated_layers: match family.unrotated {
                     UnrotatedLayers::Listed { .. } if first => vec![layers - 1],
                     _ => Vec::new(),
                 },
-                sliding_window: match family.window {
-                    WindowRule::Never | WindowRule::UnrotatedLayers => None,
-                    _ => window.map(|positions| SlidingWindow { positions, first_layer }),
-                },
+                sliding_window: window.map(|positions| SlidingWindow { positions, layers: in_layers }),
                 rms_norm_epsilon,
+                norms: family.norms,
+                norms_less_one: family.norms_less_one,
                 tied_embeddings: tied,
                 attention_bias: given(family.attention_bias, bias),
                 attention_output_bias: given(family.attention_output_bias, bias),
                 feed_forward_bias: given(family.feed_forward_bias, mlp_bias),
                 qk_norm: family.qk_norm,
+                activation: family.activation,
+                multipliers: multipliers(
+                    &family,
+                    hidden_size,
+                    vocabulary_size,
+                    first.then_some(8 * eights + 3),
+                ),
                 experts: family.experts.then(|| ExpertsConfig {
                     count: 1 + vocabulary_size % 5,
                     active: 1 + (vocabulary_size % 5) / 2,
@@ -108,8 +130,39 @@ pub(super) fn configurations() -> impl Strategy<Value = ModelConfig> {
     )
 }
 
+/// RoPE with this scaling, or with LongRoPE where the family knows `yarn` as an older name of that only.
+fn rope(family: &Family, base: f64, rotary_dim: usize, scaling: RopeScaling) -> RopeConfig {
+    let scaling = match scaling {
+        RopeScaling::Yarn { factor, .. } if family.long_rope => RopeScaling::LongRope {
+            factors: (0..rotary_dim / 2).map(|pair| factor + pair as f64).collect(),
+            attention_factor: 1.25,
+            original_context_length: 4096,
+        },
+        other => other,
+    };
+    RopeConfig { base, rotary_dim, layout: RopeLayout::HalfSplit, scaling }
+}
+
+/// Factors that the family allows, such as `1 / divisor` of the logits; scores are divided by the root of `scalar`, if there is one.
+fn multipliers(family: &Family, hidden_size: usize, divisor: usize, scalar: Option<usize>) -> Multipliers {
+    match family.multipliers {
+        MultiplierRule::Never => Multipliers::default(),
+        MultiplierRule::Granite => Multipliers {
+            embedding: 0.1,
+            residual: 0.3,
+            attention: Some(f64::from(0.7_f32)),
+            logits: (1.0 / divisor as f64) as f32,
+        },
+        MultiplierRule::Gemma { .. } => Multipliers {
+            embedding: (hidden_size as f64).sqrt() as f32,
+            attention: scalar.map(|scalar| 1.0 / (scalar as f64).sqrt()),
+            ..Multipliers::default()
+        },
+    }
+}
+
 /// Every parameter's elements as bits.
-fn bits(weights: &Weights) -> Vec<(WeightName, Vec<u32>)> {
+pub(super) fn bits(weights: &Weights) -> Vec<(WeightName, Vec<u32>)> {
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
     let elements = |weight: Weight<&zhenjin_tensor::Matrix, &zhenjin_tensor::Vector>| match weight {
         Weight::Matrix(matrix) => bits(matrix.f32_packed().unwrap()),
@@ -133,6 +186,11 @@ fn sha256(bytes: &[u8]) -> Vec<u8> {
     sha2::Sha256::digest(bytes).to_vec()
 }
 
+/// How many tensors a folder has: of a fused family, one for three projections of each layer and one for two.
+pub(super) fn tensors(config: &ModelConfig) -> usize {
+    config.weights().count() - if config.is_fused() { 3 * config.layers } else { 0 }
+}
+
 proptest! {
     #[test]
     fn weights_that_are_written_and_loaded_again_have_the_same_bits(
@@ -141,7 +199,10 @@ proptest! {
         let options = options();
         let mut weights = initialise(&config, &InitialisationRule::default(), seed, &options).unwrap();
         // Any bits at all, those of infinities and of small and negative numbers among them.
-        let values: Vec<f32> = odd.iter().map(|bits| f32::from_bits(*bits)).collect();
+        // Norms that files hold less 1 keep only those from 1 to 2, say.
+        let from_one = |bits: u32| 1.0_f32.to_bits() | (bits & 0x007F_FFFF);
+        let kept = |bits: u32| if config.norms_less_one { from_one(bits) } else { bits };
+        let values: Vec<f32> = odd.iter().map(|bits| f32::from_bits(kept(*bits))).collect();
         for (_, weight) in weights.parameters_mut() {
             if let Weight::Vector(vector) = weight {
                 vector.iter_mut().zip(values.iter().cycle()).for_each(|(element, value)| *element = *value);
@@ -156,7 +217,7 @@ proptest! {
         let bytes = std::fs::read(folder.path().join("model.safetensors")).unwrap();
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
         prop_assert_eq!(header.metadata().as_ref().unwrap()["format"].as_str(), "pt");
-        prop_assert_eq!(header.tensors().len(), config.weights().count());
+        prop_assert_eq!(header.tensors().len(), tensors(&config));
     }
 
     #[test]
@@ -174,8 +235,13 @@ proptest! {
                 let written = written.unwrap();
                 prop_assert!(written.fallbacks.is_empty());
                 let names: BTreeSet<String> = config.weights().map(|weight| Naming::Gguf.spell(weight)).collect();
-                let divisors = usize::from(matches!(config.rope.scaling, RopeScaling::Llama3 { .. }));
-                prop_assert_eq!(written.types, vec![(Dtype::F32, names.len() + divisors)]);
+                let of_rope = match config.rope.scaling {
+                    RopeScaling::Llama3 { .. } => 1,
+                    RopeScaling::LongRope { .. } => 2,
+                    _ => 0,
+                };
+                let together = config.weights().count() - tensors(&config);
+                prop_assert_eq!(written.types, vec![(Dtype::F32, names.len() - together + of_rope)]);
             }
         }
         let file = ModelFile::open(&path).unwrap();
@@ -206,7 +272,15 @@ fn what_no_config_json_can_say_is_refused_by_name() {
     let tiny = tiny_config();
     for (config, problem) in [
         (ModelConfig { architecture: "gpt9".to_owned(), ..tiny.clone() }, "architecture `gpt9`"),
-        (ModelConfig { qk_norm: true, ..tiny.clone() }, "cannot say `qk_norm: true`"),
+        (ModelConfig { qk_norm: QueryKeyNorm::Heads, ..tiny.clone() }, "cannot say `qk_norm: Heads`"),
+        (ModelConfig { norms: NormPlacement::After, ..tiny.clone() }, "cannot say `norms: After`"),
+        (
+            ModelConfig {
+                multipliers: Multipliers { residual: 0.5, ..Multipliers::default() },
+                ..tiny.clone()
+            },
+            "cannot say `residual: 0.5`",
+        ),
         (ModelConfig { attention_bias: true, ..tiny.clone() }, "cannot say `attention_output_bias: false`"),
         (
             ModelConfig { unrotated_layers: vec![1], ..tiny.clone() },
@@ -385,7 +459,7 @@ fn what_no_gguf_file_can_say_is_refused_by_name() {
     let (options, folder) = (options(), tempfile::tempdir().unwrap());
     let floats = Quantisation::Floats(FloatType::F32);
     let qwen2 = ModelConfig { architecture: "qwen2".to_owned(), attention_bias: true, ..tiny_config() };
-    let window = SlidingWindow { positions: 8, first_layer: 1 };
+    let window = SlidingWindow::from_layer(8, 1, 2);
     let divisors = RopeScaling::Divisors(vec![1.0; 8]);
     let smollm3 = ModelConfig { architecture: "smollm3".to_owned(), layers: 4, ..tiny_config() };
     for (config, problem) in [
@@ -404,6 +478,31 @@ fn what_no_gguf_file_can_say_is_refused_by_name() {
             "files of architecture `qwen2` have no tensor",
         ),
         (ModelConfig { architecture: "gpt9".to_owned(), ..tiny_config() }, "`gpt9`"),
+        (ModelConfig { qk_norm: QueryKeyNorm::Heads, ..tiny_config() }, "`llama` cannot say which norms"),
+        (
+            ModelConfig {
+                sliding_window: Some(SlidingWindow { positions: 8, layers: vec![1, 2] }),
+                ..gemma3(4)
+            },
+            "`gemma3` cannot say that layers [1, 2] (counted from 0) have a sliding window",
+        ),
+        (
+            ModelConfig {
+                windowed_rope: Some(RopeConfig {
+                    scaling: RopeScaling::Linear { factor: 2.0 },
+                    ..tiny_config().rope
+                }),
+                ..gemma3(4)
+            },
+            "`gemma3` cannot say how rotary embedding differs",
+        ),
+        (
+            ModelConfig {
+                multipliers: Multipliers { attention: Some(0.5), ..gemma3(4).multipliers },
+                ..gemma3(4)
+            },
+            "`gemma3` cannot say with which factors",
+        ),
     ] {
         let weights = initialise(&config, &InitialisationRule::default(), 1, &options).unwrap();
         let error = write_gguf(&folder.path().join("a.gguf"), &config, &weights, floats, &[])

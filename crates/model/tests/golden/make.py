@@ -107,7 +107,101 @@ CASES = {
             ),
         ),
     ),
+    "qwen2 with a window in the first layer": (
+        "Qwen2",
+        dict(use_sliding_window=True, sliding_window=8, layer_types=["sliding_attention", "full_attention"]),
+    ),
+    "qwen3 with a window in every other layer": (
+        "Qwen3",
+        dict(
+            head_dim=16,
+            num_hidden_layers=4,
+            use_sliding_window=True,
+            sliding_window=8,
+            layer_types=["full_attention", "sliding_attention"] * 2,
+        ),
+    ),
+    "smollm3 with a window in the layers that do not rotate": (
+        "SmolLM3",
+        dict(no_rope_layers=[0, 1, 0], use_sliding_window=True, sliding_window=8, num_hidden_layers=3, pad_token_id=None),
+    ),
+    "gemma3": (
+        "Gemma3",
+        dict(head_dim=24, query_pre_attn_scalar=24, num_hidden_layers=7, sliding_window=16, pad_token_id=None),
+    ),
+    "gemma3, layers listed, linear": (
+        "Gemma3",
+        dict(
+            head_dim=16,
+            query_pre_attn_scalar=16,
+            num_hidden_layers=5,
+            sliding_window=8,
+            layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention", "sliding_attention"],
+            rope_parameters={
+                "full_attention": rope(rope_type="linear", factor=8.0),
+                "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+            },
+            pad_token_id=None,
+        ),
+    ),
+    "gemma3, layers in no order, another scalar": (
+        "Gemma3",
+        dict(
+            head_dim=24,
+            query_pre_attn_scalar=40,
+            num_hidden_layers=4,
+            sliding_window=8,
+            layer_types=["full_attention", "sliding_attention", "sliding_attention", "full_attention"],
+            tie_word_embeddings=False,
+            pad_token_id=None,
+        ),
+    ),
+    # The padding token of the class default gets no gradient.
+    "olmo2": ("Olmo2", dict(pad_token_id=None)),
+    "olmo2 with biases, as many key/value heads, tied": (
+        "Olmo2",
+        dict(attention_bias=True, num_key_value_heads=4, tie_word_embeddings=True, pad_token_id=None),
+    ),
+    "granite": (
+        "Granite",
+        dict(
+            embedding_multiplier=6.0,
+            residual_multiplier=0.3,
+            attention_multiplier=0.1,
+            logits_scaling=7.3,
+            tie_word_embeddings=True,
+        ),
+    ),
+    "granite with biases": (
+        "Granite",
+        dict(
+            attention_bias=True,
+            mlp_bias=True,
+            embedding_multiplier=1.5,
+            residual_multiplier=0.5,
+            attention_multiplier=0.3,
+            logits_scaling=0.5,
+        ),
+    ),
+    "phi3": ("Phi3", dict(pad_token_id=None)),
+    "phi3 with a window": ("Phi3", dict(sliding_window=16, num_key_value_heads=1, pad_token_id=None)),
+    "phi3, longrope": (
+        "Phi3",
+        dict(
+            tie_word_embeddings=True,
+            original_max_position_embeddings=64,
+            rope_parameters=rope(
+                rope_type="longrope",
+                short_factor=[1.0, 1.1, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0],
+                long_factor=[1.0, 1.5, 2.0, 4.0, 8.0, 12.0, 20.0, 32.0],
+            ),
+            pad_token_id=None,
+        ),
+    ),
 }
+
+# The configuration class of a family whose name is not that of its model class.
+CONFIGURATIONS = {"Gemma3": "Gemma3TextConfig"}
 
 
 def numbers(name: str, count: int) -> numpy.ndarray:
@@ -131,10 +225,26 @@ def weights(name: str, count: int) -> numpy.ndarray:
     return numpy.float32(0.5) * numbers(name, count)
 
 
-def values_of(name: str, shape) -> numpy.ndarray:
-    """A parameter by its name; transformers keeps the experts of a layer as one, which files hold apart."""
+def fused_parts(name: str, config) -> dict[str, int]:
+    """The projections, with their heights, that a parameter holds one above the other; none for others."""
+    stem, _, kind = name.removesuffix(".weight").rpartition(".")
+    if kind == "gate_up_proj" and stem.endswith("mlp"):
+        return {f"{stem}.{part}_proj.weight": config.intermediate_size for part in ("gate", "up")}
+    if kind == "qkv_proj":
+        width = config.hidden_size // config.num_attention_heads
+        heads = {"q": config.num_attention_heads, "k": config.num_key_value_heads, "v": config.num_key_value_heads}
+        return {f"{stem}.{part}_proj.weight": count * width for part, count in heads.items()}
+    return {}
+
+
+def values_of(name: str, shape, config) -> numpy.ndarray:
+    """A parameter by its name; transformers keeps the experts of a layer as one, which files hold apart, and so does the test with the
+    fused projections of Phi-3. Gemma's norms are less 1."""
+    if parts := fused_parts(name, config):
+        return numpy.concatenate([weights(part, height * shape[1]).reshape(height, shape[1]) for part, height in parts.items()])
     if not name.endswith(("experts.gate_up_proj", "experts.down_proj")):
-        return weights(name, shape.numel()).reshape(shape)
+        less = numpy.float32(1 if config.model_type == "gemma3_text" and name.endswith("norm.weight") else 0)
+        return weights(name, shape.numel()).reshape(shape) - less
     stem, _, kind = name.rpartition(".")
     experts = []
     for expert in range(shape[0]):
@@ -156,7 +266,7 @@ def fill(model) -> None:
     """Puts the formula's weights into a model."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(torch.from_numpy(values_of(name, parameter.shape)))
+            parameter.copy_(torch.from_numpy(values_of(name, parameter.shape, model.config)))
 
 
 def record(name: str, config, tokens: list[int], positions: list[int], **rows) -> dict:
@@ -165,8 +275,13 @@ def record(name: str, config, tokens: list[int], positions: list[int], **rows) -
     return {"name": name, "config": json.loads(config.to_json_string()), "tokens": tokens, "positions": positions, **kept}
 
 
+def configuration(family: str, sizes: dict):
+    name = CONFIGURATIONS.get(family, f"{family}Config")
+    return getattr(transformers, name)(**sizes, architectures=[f"{family}ForCausalLM"])
+
+
 def case(name: str, family: str, changes: dict) -> dict:
-    config = getattr(transformers, f"{family}Config")(**{**SIZES, **changes}, architectures=[f"{family}ForCausalLM"])
+    config = configuration(family, {**SIZES, **changes})
     config._attn_implementation = "eager"
     model = getattr(transformers, f"{family}ForCausalLM")(config).float().eval()
     fill(model)

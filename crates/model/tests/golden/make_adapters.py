@@ -16,7 +16,7 @@ import peft
 import torch
 import transformers
 
-from make import CASES, POSITIONS, SIZES, TOKENS, VOCABULARY, numbers, weights
+from make import CASES, POSITIONS, SIZES, configuration, fill, numbers, tokens_of
 
 EVERY = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -40,6 +40,19 @@ ADAPTERS = {
         torch.float32,
         dict(r=2, lora_alpha=3, target_modules=["v_proj", "k_proj", "o_proj"], layers_to_transform=[1]),
     ),
+    # One product for the q, k and v projections, and one for gate and up.
+    "phi3-fused": (
+        "phi3",
+        torch.float32,
+        dict(
+            r=3,
+            lora_alpha=5,
+            target_modules=["qkv_proj", "o_proj", "gate_up_proj", "down_proj"],
+            rank_pattern={"qkv_proj": 5},
+            alpha_pattern={"gate_up_proj": 2},
+        ),
+    ),
+    "gemma3-every": ("gemma3", torch.float32, dict(r=2, lora_alpha=3, target_modules=EVERY)),
 }
 
 MERGED = {
@@ -81,6 +94,17 @@ MERGED = {
             trainable_token_indices={"embed_tokens": [3, 1], "lm_head": [2, 50]},
         ),
     ),
+    "phi3-dora": (
+        "phi3",
+        torch.float32,
+        dict(r=2, lora_alpha=3, target_modules=["qkv_proj", "gate_up_proj", "o_proj"], use_dora=True),
+    ),
+    # Folders hold the norms less 1, and one of them has the name that other families give another one.
+    "gemma3-norms": (
+        "gemma3",
+        torch.float32,
+        dict(r=2, lora_alpha=4, target_modules=["v_proj"], modules_to_save=["post_attention_layernorm", "q_norm", "norm"]),
+    ),
 }
 
 
@@ -108,13 +132,12 @@ def trained(name: str, parameter_name: str, parameter: torch.Tensor) -> torch.Te
 
 def case(name: str, base: str, dtype: torch.dtype, settings: dict, folder: pathlib.Path) -> dict:
     family, changes = CASES[base]
-    config = getattr(transformers, f"{family}Config")(**{**SIZES, **changes}, architectures=[f"{family}ForCausalLM"])
+    config = configuration(family, {**SIZES, **changes})
     config._attn_implementation = "eager"
     model = getattr(transformers, f"{family}ForCausalLM")(config).float().eval()
+    fill(model)
+    tokens = tokens_of(name)
     with torch.no_grad():
-        for parameter_name, parameter in model.named_parameters():
-            parameter.copy_(torch.from_numpy(weights(parameter_name, parameter.numel())).reshape(parameter.shape))
-        tokens = ((numbers(name, TOKENS) + 0.5) * VOCABULARY).astype(int).tolist()
         plain = model(torch.tensor([tokens])).logits[0]
         adapted = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", **settings)).eval()
         for parameter_name, parameter in adapted.named_parameters():

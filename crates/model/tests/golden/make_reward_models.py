@@ -36,7 +36,7 @@ def classifier(base: str):
     model = getattr(transformers, name)(config).float().eval()
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
-            parameter.copy_(torch.from_numpy(values_of(parameter_name, parameter.shape)))
+            parameter.copy_(torch.from_numpy(values_of(parameter_name, parameter.shape, config)))
     return config, model
 
 

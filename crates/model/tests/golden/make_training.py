@@ -16,10 +16,11 @@ import pathlib
 import safetensors.torch
 import torch
 import transformers
-from make import SIZES, VOCABULARY, numbers, values_of
+from make import SIZES, VOCABULARY, configuration, fused_parts, numbers, values_of
 from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 
 LENGTHS = [13, 1, 22, 9]
+SMALLEST = dict(hidden_size=16, intermediate_size=24, num_attention_heads=2, num_key_value_heads=1)
 LOGIT_ROWS = [0, 12, 13, 35]
 Z_LOSS = 1e-3
 CASES = {
@@ -50,6 +51,41 @@ CASES = {
         ),
     ),
     "smollm3": ("SmolLM3", dict(no_rope_layers=[1, 0], pad_token_id=None)),
+    "qwen3 with a window in the first layer": (
+        "Qwen3",
+        dict(
+            **SMALLEST,
+            head_dim=16,
+            tie_word_embeddings=True,
+            use_sliding_window=True,
+            sliding_window=4,
+            layer_types=["sliding_attention", "full_attention"],
+        ),
+    ),
+    "gemma3": (
+        "Gemma3",
+        dict(
+            **SMALLEST,
+            head_dim=16,
+            query_pre_attn_scalar=20,
+            sliding_window=4,
+            layer_types=["sliding_attention", "full_attention"],
+            pad_token_id=None,
+        ),
+    ),
+    "olmo2": ("Olmo2", dict(**SMALLEST, tie_word_embeddings=True, pad_token_id=None)),
+    "granite": (
+        "Granite",
+        dict(
+            **SMALLEST,
+            tie_word_embeddings=True,
+            embedding_multiplier=3.0,
+            residual_multiplier=0.4,
+            attention_multiplier=0.2,
+            logits_scaling=1.7,
+        ),
+    ),
+    "phi3": ("Phi3", dict(**SMALLEST, tie_word_embeddings=True, pad_token_id=None)),
 }
 # Of the loss for the experts' balance.
 BALANCE = 0.05
@@ -58,13 +94,13 @@ SMALL = dict(hidden_size=32, intermediate_size=48)
 
 def model_of(family: str, changes: dict):
     sizes = {**SIZES, **SMALL, **changes}
-    config = getattr(transformers, f"{family}Config")(**sizes, architectures=[f"{family}ForCausalLM"])
+    config = configuration(family, sizes)
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
     model = getattr(transformers, f"{family}ForCausalLM")(config).float().train()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(torch.from_numpy(values_of(name, parameter.shape)))
+            parameter.copy_(torch.from_numpy(values_of(name, parameter.shape, config)))
     return config, model
 
 
@@ -110,8 +146,10 @@ def balance_of(config, routers: dict):
     return sum(losses), choices
 
 
-def gradients_of(name: str, parameter_name: str, gradient):
-    """By the names of files, in which experts are apart."""
+def gradients_of(name: str, parameter_name: str, gradient, config):
+    """By the names of weights: experts and fused projections are apart."""
+    if parts := fused_parts(parameter_name, config):
+        return {f"{name}/{part}": values.contiguous() for part, values in zip(parts, gradient.split(list(parts.values())))}
     if not parameter_name.endswith(("experts.gate_up_proj", "experts.down_proj")):
         return {f"{name}/{parameter_name}": gradient.contiguous()}
     stem, _, kind = parameter_name.rpartition(".")
@@ -149,7 +187,7 @@ def gradients() -> None:
             }
         )
         for parameter_name, parameter in model.named_parameters():
-            tensors.update(gradients_of(name, parameter_name, parameter.grad))
+            tensors.update(gradients_of(name, parameter_name, parameter.grad, config))
     folder = pathlib.Path(__file__).parent
     lines = ",\n".join(json.dumps(case) for case in cases)
     (folder / "training.json").write_text(f"[\n{lines}\n]\n")

@@ -47,27 +47,27 @@ const CONVERSATION: &[Field] = &[
         "tool_choice",
         Structured(tools::tool_choice_schema),
         Honoured,
-        "`auto`, `any`, `tool` or `none`, with `disable_parallel_tool_use`. Default: `auto` with tools.",
+        "`auto`, `any`, `tool` or `none`; `disable_parallel_tool_use`: at most one call in an answer. Default: `auto` with tools, else `none`.",
     ),
     field(
         "thinking",
         Structured(request::thinking_schema),
         Honoured,
-        "`enabled` or `disabled`, by the switches of the model's chat template; refused where the template has none. `adaptive`: as the \
-         model does by itself. `budget_tokens` has no effect. Thoughts are blocks `thinking`.",
+        "Whether the model thinks before it answers. `enabled` is refused for a model that does not think, `disabled` for one that always \
+         thinks. `adaptive`: as its chat template does by itself. `budget_tokens` has no effect. Thoughts are blocks of type `thinking`.",
     ),
     field(
         "output_config",
         Structured(request::output_config_schema),
         Honoured,
-        "`format`: a JSON schema that the answer then has. `effort`: how much the model thinks, by its template's switches; no effect \
-         beside `thinking` that is disabled.",
+        "`format`: a JSON schema that the answer has. `effort`: how much the model thinks, as `reasoning_effort` in \
+         `/v1/chat/completions`; it has no effect if `thinking` is `disabled`.",
     ),
     field(
         "cache_control",
         Anything,
         NoEffect,
-        "Here and on blocks: shared beginnings of prompts are found by their content.",
+        "Taken here and in blocks: shared beginnings of prompts are found by their content.",
     ),
     field(
         "context_management",
@@ -86,26 +86,26 @@ const GENERATING: &[Field] = &[
         "The most tokens to generate. Where the context ends before that, so does the answer, with the `stop_reason` \
          `model_context_window_exceeded`.",
     ),
-    field(
-        "temperature",
-        Number { min: 0.0, max: 2.0 },
-        Honoured,
-        "Divides the logits. Default: the model's own, or 1.",
-    ),
+    field("temperature", Number { min: 0.0, max: 2.0 }, Honoured, "As in `/v1/chat/completions`."),
     field("top_p", Number { min: 0.0, max: 1.0 }, Honoured, "As in `/v1/chat/completions`."),
     field("top_k", Integer { min: 0, max: 1_000_000 }, Honoured, "As in `/v1/chat/completions`."),
     field(
         "stop_sequences",
         Structured(request::stop_schema),
         Honoured,
-        "Texts that end the answer and are not part of it: at most 16.",
+        "Texts that end the answer and are not part of it; at most 16.",
     ),
     field("stream", Boolean, Honoured, "Send the answer as it arises, as server-sent events."),
     field("metadata", Anything, NoEffect, "Users are not told apart."),
     field("service_tier", OneOf(&["auto", "standard_only"]), NoEffect, "There is one tier."),
-    field("speed", OneOf(&["standard", "fast"]), NoEffect, "There is one speed: as fast as it goes."),
+    field(
+        "speed",
+        OneOf(&["standard", "fast"]),
+        NoEffect,
+        "There is one speed: every answer is computed as fast as the machine can.",
+    ),
     field("inference_geo", Text { max: 64 }, NoEffect, "Answers are computed on the server's own machine."),
-    field("diagnostics", Anything, NoEffect, "None are reported."),
+    field("diagnostics", Anything, NoEffect, "No diagnostics are reported."),
     field("user_profile_id", Text { max: 512 }, NoEffect, "Users are not told apart."),
     field("container", Anything, Refused { except: &[] }, "this server runs no code."),
 ];

@@ -23,8 +23,8 @@ pub(super) const CHAT: &[&[Field]] = &[
             "messages",
             Structured(messages::schema),
             Honoured,
-            "The conversation. Roles `system`, `user`, `assistant`, `tool`; images are refused. Without any the model is loaded, or \
-             unloaded if `keep_alive` is 0.",
+            "The conversation. Roles `system`, `user`, `assistant`, `tool`; images are refused. Without messages the model is only loaded, \
+             or unloaded if `keep_alive` is 0.",
         ),
         field(
             "tools",
@@ -44,21 +44,21 @@ pub(super) const GENERATE: &[&[Field]] = &[
             "prompt",
             Text { max: PROMPT_CHARACTERS },
             Honoured,
-            "The question, put into the model's chat template as the user's message. Empty or without it the model is loaded, or \
-             unloaded if `keep_alive` is 0.",
+            "The question, put into the model's chat template as the user's message. If it is empty or left out, the model is only loaded, \
+             or unloaded if `keep_alive` is 0.",
         ),
         field(
             "system",
             Text { max: PROMPT_CHARACTERS },
             Honoured,
-            "The system message before it. Not with `raw`.",
+            "The system message before the question. Not together with `raw`.",
         ),
         field(
             "raw",
             Boolean,
             Honoured,
-            "The prompt is not put into the template: it is continued as it stands, and control tokens written in it are control \
-             tokens.",
+            "true: the prompt is not put into the template, but continued as it stands, and names of control tokens in it are control \
+             tokens. Default: false.",
         ),
         field(
             "template",
@@ -76,7 +76,7 @@ pub(super) const GENERATE: &[&[Field]] = &[
             "context",
             Anything,
             Refused { except: &["[]"] },
-            "the tokens of an earlier answer are not handed out; send the conversation to /api/chat.",
+            "the tokens of an earlier answer are not returned; send the conversation to /api/chat.",
         ),
         field("images", Anything, Refused { except: &["[]"] }, "models here read text only."),
         field("width", Anything, Refused { except: &["0"] }, "models here do not make images."),
@@ -94,7 +94,7 @@ pub(super) const EMBED: &[&[Field]] = &[
             "input",
             Structured(embed::input_schema),
             Honoured,
-            "A text, or a list of at most 2,048. One that is longer than the model reads is refused, never cut. Empty or left out: no vectors.",
+            "A text, or a list of at most 2,048 texts. A text that is longer than the model reads is refused, never cut. Empty or left out: no vectors.",
         ),
         field(
             "truncate",
@@ -106,7 +106,7 @@ pub(super) const EMBED: &[&[Field]] = &[
             "dimensions",
             Integer { min: 1, max: 65_536 },
             Honoured,
-            "Keeps the first so many values of each vector, which has unit length again. Default: what the model's makers say, else all.",
+            "Keeps only the first so many values of each vector, which then gets unit length again. Default: what the model's makers say, else all.",
         ),
     ],
     ENCODERS,
@@ -120,7 +120,7 @@ pub(super) const EMBEDDINGS: &[&[Field]] = &[
             "prompt",
             Text { max: PROMPT_CHARACTERS },
             Honoured,
-            "The text. One that is longer than the model reads is refused, never cut. Empty or left out: an empty vector.",
+            "The text. If it is longer than the model reads, it is refused, never cut. Empty or left out: an empty vector.",
         ),
     ],
     ENCODERS,
@@ -130,17 +130,17 @@ const ENCODER: Field = field(
     "model",
     Text { max: 512 },
     Required,
-    "An encoder's name, as `/v1/models` lists it, with or without the tag `latest`; without a tag, the only encoder that has it with one. \
+    "An embedding model's name, as `/v1/models` lists it, with or without the tag `latest`; without a tag, the only embedding model that has it with one. \
      Models that write text make no embeddings.",
 );
 
 const ENCODERS: &[Field] = &[
-    field("options", Anything, Refused { except: &["{}"] }, "encoders have no settings."),
+    field("options", Anything, Refused { except: &["{}"] }, "embedding models have no settings."),
     field(
         "keep_alive",
         Structured(durations::schema),
         NoEffect,
-        "An encoder stays in memory until its memory is needed.",
+        "An embedding model stays in memory until its room is needed.",
     ),
 ];
 
@@ -148,7 +148,7 @@ const ENCODERS: &[Field] = &[
 pub(super) const SHOW: &[&[Field]] = &[&[
     NAMED,
     OLDER_NAME,
-    field("verbose", Boolean, NoEffect, "Vocabularies are not listed."),
+    field("verbose", Boolean, NoEffect, "The vocabulary is never listed."),
     field(
         "system",
         Text { max: PROMPT_CHARACTERS },
@@ -194,7 +194,7 @@ const STREAM: Field = field(
     "stream",
     Boolean,
     Honoured,
-    "Send one JSON object a line as they arise; false: one object at the end. Default: true.",
+    "Send JSON objects as they arise, one a line; false: one object at the end. Default: true.",
 );
 
 const COMMON: &[Field] = &[
@@ -209,29 +209,29 @@ const COMMON: &[Field] = &[
         "format",
         Structured(format_schema),
         Honoured,
-        "`json`, or a JSON schema that the answer then has. Empty: text.",
+        "`json`, or a JSON schema that the answer has. Empty or left out: text.",
     ),
     field(
         "think",
         Structured(think_schema),
         Honoured,
-        "Whether the model thinks before it answers, and how much, by the switches of its chat template; refused where the template has \
-         none. Thoughts stand in `thinking`.",
+        "Whether the model thinks before it answers, and how much. Thinking is refused for a model that does not think, false for one that \
+         always thinks. Thoughts stand in `thinking`. Default: the chat template's own.",
     ),
     field(
         "keep_alive",
         Structured(durations::schema),
         Honoured,
-        "So long the model stays in memory after the answer; 0 unloads it at once. A use before that keeps it, and what is said there \
-         counts then. Negative, or left out: it stays until its memory is needed. With a user's key 0 without a question is refused, \
-         and all else has no effect.",
+        "How long the model stays in memory after the answer; 0 unloads it at once. If it is used before that, it stays, and the \
+         `keep_alive` of that request counts. Negative, or left out: it stays until its room is needed. With a user's key, 0 in a \
+         request without a question is refused, and every other value has no effect.",
     ),
     field("logprobs", Boolean, Honoured, "Report the log-probability of every generated token."),
     field(
         "top_logprobs",
         Integer { min: 0, max: 20 },
         Honoured,
-        "Report so many most likely tokens at each place. Only together with `logprobs`.",
+        "Report this many of the most likely tokens at each place. Only together with `logprobs`.",
     ),
     field(
         "truncate",

@@ -16,24 +16,30 @@ const fn option(name: &'static str, kind: Kind, treatment: Treatment, note: &'st
 
 const WHOLE: Kind = Integer { min: i64::MIN, max: i64::MAX };
 
-const ITS_OWN_MEMORY: &str = "How models are held and computed is the server's choice; answers are the same.";
+const ITS_OWN_MEMORY: &str =
+    "How models are stored and computed is the server's choice; answers are the same.";
 
 /// Every option.
 pub(super) const TABLE: &[&[Field]] = &[SAMPLING, RUNNING];
 
 const SAMPLING: &[Field] = &[
-    option("seed", WHOLE, Honoured, "Where the random numbers come from. -1, or none: a fresh one."),
+    option(
+        "seed",
+        WHOLE,
+        Honoured,
+        "The seed of the random numbers, as in /v1. -1, and the default: a new one for each request.",
+    ),
     option(
         "num_predict",
         Integer { min: -2, max: i64::MAX },
         Honoured,
-        "The most tokens to generate. -1, -2, 0, or none: what the context has room for.",
+        "The most tokens to generate. -1, -2, 0, and the default: as many as the context has room for.",
     ),
     option(
         "temperature",
         Number { min: 0.0, max: 2.0 },
         Honoured,
-        "Divides the logits. Default: the model's own, or 1.",
+        "As in /v1. Default: the model's own, or 1.",
     ),
     option("top_p", Number { min: 0.0, max: 1.0 }, Honoured, "As in /v1. Default: the model's own, or 1."),
     option(
@@ -55,13 +61,13 @@ const SAMPLING: &[Field] = &[
         "stop",
         Structured(sampling::stop_schema),
         Honoured,
-        "Texts that end the answer and are not part of it: one, or a list of at most 16.",
+        "Texts that end the answer and are not part of it: one text, or a list of at most 16.",
     ),
     option(
         "repeat_last_n",
         WHOLE,
         Refused { except: &["-1"] },
-        "repetition is looked for in the whole of prompt and answer, as with -1.",
+        "`repeat_penalty` looks at the whole prompt and the whole answer, as with -1.",
     ),
     option("typical_p", Anything, Refused { except: &["1", "1.0"] }, "use `top_p` or `min_p`."),
     option("tfs_z", Anything, Refused { except: &["1", "1.0"] }, "use `top_p` or `min_p`."),
@@ -72,7 +78,7 @@ const SAMPLING: &[Field] = &[
         "penalize_newline",
         Boolean,
         Refused { except: &["true"] },
-        "penalties treat all tokens alike; see `logit_bias` in /v1.",
+        "penalties make no exception for line breaks; see `logit_bias` in /v1.",
     ),
 ];
 
@@ -81,9 +87,9 @@ const RUNNING: &[Field] = &[
         "num_ctx",
         Integer { min: 1, max: i64::MAX },
         NoEffect,
-        "A conversation may be as long as the server gives the model room (`context_length` in `/api/ps`); it is never cut.",
+        "How long a conversation may be is the server's choice (`context_length` in `/api/ps`); it is never cut.",
     ),
-    option("num_keep", WHOLE, NoEffect, "Nothing is ever cut, so all of the prompt is kept."),
+    option("num_keep", WHOLE, NoEffect, "Nothing is ever cut, so the whole prompt is kept."),
     option("num_batch", WHOLE, NoEffect, ITS_OWN_MEMORY),
     option("num_gpu", WHOLE, NoEffect, ITS_OWN_MEMORY),
     option("main_gpu", WHOLE, NoEffect, ITS_OWN_MEMORY),
@@ -95,7 +101,7 @@ const RUNNING: &[Field] = &[
     option("use_mlock", Boolean, NoEffect, ITS_OWN_MEMORY),
     option("draft_num_predict", WHOLE, NoEffect, ITS_OWN_MEMORY),
     option("logits_all", Boolean, Refused { except: &["false"] }, "ask for `logprobs`."),
-    option("vocab_only", Boolean, Refused { except: &["false"] }, "models are loaded whole."),
+    option("vocab_only", Boolean, Refused { except: &["false"] }, "models are always loaded whole."),
     option("embedding_only", Boolean, Refused { except: &["false"] }, "models here write text."),
 ];
 

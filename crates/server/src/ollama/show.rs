@@ -100,7 +100,7 @@ fn information(described: &Description) -> Value {
         insert(name, json!(value));
     }
     if let Some(vectors) = &described.vectors {
-        insert("attention.causal", json!(false));
+        insert("attention.causal", json!(vectors.is_causal));
         if let Some(number) = vectors.pooling.and_then(PoolingMode::gguf_number) {
             insert("pooling_type", json!(number));
         }

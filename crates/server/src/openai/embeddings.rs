@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
-use zhenjin_assistant::{EmbedError, EmbedInput, Embedder, EncoderTextError, ServedModels};
+use zhenjin_assistant::{EmbedError, EmbedInput, Embedder, EmbedderTextError, ServedModels};
 use zhenjin_store::Owner;
 
 use super::faults::fault;
@@ -36,7 +36,7 @@ pub(crate) const EMBEDDINGS: &[&[Field]] = &[&[
         Text { max: 512 },
         Required,
         OpenAi,
-        "An encoder's name, as `/v1/models` lists it. Models that write text make no embeddings.",
+        "An embedding model's name, as `/v1/models` lists it. Models that write text make no embeddings.",
     ),
     field(
         "input",
@@ -58,21 +58,21 @@ pub(crate) const EMBEDDINGS: &[&[Field]] = &[&[
         Integer { min: 1, max: 65_536 },
         Honoured,
         OpenAi,
-        "Keeps the first so many values of each vector, of unit length again if the model's are. Default: what the model's makers say, else all.",
+        "Keeps only the first so many values of each vector; if the model's vectors have unit length, the shortened ones get it again. Default: what the model's makers say, else all.",
     ),
     field(
         "prompt",
         Text { max: 4096 },
         Honoured,
         Extension,
-        "Put before every text, as `query: ` for models of the E5 family. Nothing is ever put there unasked. Not for token ids.",
+        "A text that is put before every input, such as `query: ` for models of the E5 family. Nothing is ever put there unasked. Not for token ids.",
     ),
     field(
         "prompt_name",
         Text { max: 512 },
         Honoured,
         Extension,
-        "Puts the prompt before every text that the model's makers gave this name. Not beside `prompt`, not for token ids.",
+        "The name that the model's makers gave to a prompt, which is then put before every input. Not together with `prompt`, and not for token ids.",
     ),
     field("user", Text { max: 512 }, NoEffect, OpenAi, "Users are not told apart."),
     field(
@@ -94,7 +94,7 @@ pub(crate) const EMBEDDINGS: &[&[Field]] = &[&[
         Text { max: 64 },
         Refused { except: &[] },
         Extension,
-        "the field `prompt` says what stands before texts.",
+        "send what is to stand before the texts in `prompt`.",
     ),
 ]];
 
@@ -371,17 +371,19 @@ fn read_tokens(node: &Node<'_>) -> Result<EmbedInput, ApiError> {
 fn refusal(error: EmbedError, field: &str, is_list: bool, prompt: &str) -> ApiError {
     let place = |text: usize| if is_list { format!("{field}[{text}]") } else { field.to_owned() };
     match error {
-        EmbedError::Text(EncoderTextError::TooLong { text, tokens, limit }) => {
+        EmbedError::Text(EmbedderTextError::TooLong { text, tokens, limit }) => {
             too_long(place(text), &tokens.to_string(), limit)
         }
-        EmbedError::Text(EncoderTextError::FarTooLong { text, limit }) => {
+        EmbedError::Text(EmbedderTextError::FarTooLong { text, limit }) => {
             too_long(place(text), &format!("more than {limit}"), limit)
         }
-        EmbedError::Text(error @ EncoderTextError::NotFinite { .. }) => ApiError::internal(error.to_string()),
-        EmbedError::Text(EncoderTextError::Empty { text }) => {
+        EmbedError::Text(error @ EmbedderTextError::NotFinite { .. }) => {
+            ApiError::internal(error.to_string())
+        }
+        EmbedError::Text(EmbedderTextError::Empty { text }) => {
             ApiError::invalid(place(text), format!("`{}` has no tokens", place(text)))
         }
-        EmbedError::Text(EncoderTextError::UnknownToken { text, index, token, vocabulary_size }) => {
+        EmbedError::Text(EmbedderTextError::UnknownToken { text, index, token, vocabulary_size }) => {
             let path = format!("{}[{index}]", place(text));
             let message =
                 format!("`{path}` is {token}, but the model's tokens are 0 to {}", vocabulary_size - 1);

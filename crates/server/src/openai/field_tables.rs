@@ -51,56 +51,56 @@ const COMMON: &[Field] = &[
         Limit { min: 0, max: 1_000_000 },
         Honoured,
         Extension,
-        "Keeps this many most likely tokens; 0 and -1 keep all. Default: the model's own, or 0.",
+        "Keeps only this many of the most likely tokens; 0 and -1 keep all. Default: the model's own, or 0.",
     ),
     field(
         "min_p",
         Number { min: 0.0, max: 1.0 },
         Honoured,
         Extension,
-        "Drops tokens less likely than this fraction of the most likely one. Default: the model's own, or 0.",
+        "Drops tokens whose probability is less than this fraction of the most likely one's. Default: the model's own, or 0.",
     ),
     field(
         "repetition_penalty",
         Number { min: 0.01, max: 10.0 },
         Honoured,
         Extension,
-        "Divides positive and multiplies negative logits of tokens that prompt or answer already hold. Default: the model's own, or 1.",
+        "Divides positive logits, and multiplies negative ones, of tokens that stand in the prompt or the answer already. Default: the model's own, or 1.",
     ),
     field(
         "presence_penalty",
         Number { min: -2.0, max: 2.0 },
         Honoured,
         OpenAi,
-        "Subtracted once from the logit of every token that the answer already holds. Default: 0.",
+        "Subtracted once from the logit of every token that stands in the answer already. Default: 0.",
     ),
     field(
         "frequency_penalty",
         Number { min: -2.0, max: 2.0 },
         Honoured,
         OpenAi,
-        "Subtracted from a token's logit for each time that the answer already holds it. Default: 0.",
+        "Subtracted from a token's logit once for each time that it stands in the answer already. Default: 0.",
     ),
     field(
         "logit_bias",
         Structured(sampling::logit_bias_schema),
         Honoured,
         OpenAi,
-        "Added to the logits of these token ids: an object of ids to numbers from -100 to 100, at most 1,024 of them.",
+        "What is added to the logits of tokens: an object from token ids to numbers from -100 to 100, with at most 1,024 ids.",
     ),
     field(
         "seed",
         Integer { min: i64::MIN, max: i64::MAX },
         Honoured,
         OpenAi,
-        "Where the random numbers come from: the same request with the same seed gives the same answer, whatever else runs. Default: a fresh one.",
+        "The seed of the random numbers: the same request with the same seed gets the same answer, whatever else runs at the time. Default: a new one for each request.",
     ),
     field(
         "n",
         Integer { min: 1, max: limits::CHOICES },
         Honoured,
         OpenAi,
-        "How many answers, at most 32. With `seed`, the first answer uses it and each further one a seed made from it. Default: 1.",
+        "How many answers to give. With `seed`, the first answer uses it and each further one uses a seed made from it. Default: 1.",
     ),
     field(
         "stop",
@@ -122,32 +122,33 @@ const COMMON: &[Field] = &[
         Structured(sampling::stream_options_schema),
         Honoured,
         OpenAi,
-        "`include_usage`: a last event with the usage; with `continuous_usage_stats` every event has the usage so far. `include_obfuscation`: only false; events are not padded. Only together with `stream`.",
+        "`include_usage`: one more event at the end, with the usage; if `continuous_usage_stats` is true too, every event has the usage so far. `include_obfuscation`: only false, as events are not padded. Only together with `stream`.",
     ),
     field(
         "regex",
         Text { max: limits::CONSTRAINT_CHARACTERS },
         Honoured,
         Extension,
-        "A regular expression that the whole answer matches. Only one of `regex`, `grammar` and a JSON `response_format`.",
+        "A regular expression that the whole answer matches. Only one field may say what the answer must look like.",
     ),
     field(
         "grammar",
         Text { max: limits::CONSTRAINT_CHARACTERS },
         Honoured,
         Extension,
-        "A grammar in Lark's notation that the whole answer matches. Only one of `regex`, `grammar` and a JSON `response_format`.",
+        "A grammar in Lark's notation that the whole answer matches. Only one field may say what the answer must look like.",
     ),
     field(
         "repetition_detection",
         Structured(sampling::repetition_detection_schema),
         Honoured,
         Extension,
-        "Whether an answer that repeats itself without end is ended, with `finish_reason` `length` and `stop_reason` \
-         `repetition_detected`. true: if it repeats the same 512 tokens or more, at least 4 times a pattern of 16 different \
-         tokens or more and at most 512, or 1,024 tokens of any pattern. An object: if a pattern of `min_pattern_size` to \
-         `max_pattern_size` tokens stands there `min_count` times (`max_pattern_size` 0: never). Default: as the server was \
-         told, else true.",
+        "Whether an answer that repeats the same tokens again and again is ended; its `finish_reason` is then `length` and its \
+         `stop_reason` `repetition_detected`. true: it is ended when it ends with a pattern of at most 512 tokens that stands there \
+         at least 4 times in a row, and these repetitions have 1,024 tokens or more, or 512 or more if the pattern has at least 16 \
+         different tokens. An object: it is ended when it ends with a pattern of `min_pattern_size` to `max_pattern_size` tokens \
+         that stands there `min_count` times in a row. false, or a `max_pattern_size` of 0: it is never ended for this. Default: \
+         the server's setting, which is true unless it was turned off.",
     ),
     field("user", Text { max: 512 }, NoEffect, OpenAi, "Users are not told apart."),
 ];
@@ -158,14 +159,14 @@ const CHAT_ONLY: &[Field] = &[
         Structured(messages::schema),
         Required,
         OpenAi,
-        "The conversation. Roles `system`, `developer`, `user`, `assistant`, `tool`; contents are texts, or lists of text parts. Images, audio and files are refused. An answer comes back as it was given: with `reasoning_content` or `reasoning`, which the template gets where it asks for it, and with fields without effect such as `annotations`, `parsed`, `cache_control` and `index`.",
+        "The conversation. Roles `system`, `developer`, `user`, `assistant`, `tool`; contents are texts, or lists of text parts. Images, audio and files are refused. An earlier answer may be sent back as it was received: with `reasoning_content` or `reasoning`, which the chat template gets if it reads them, and with fields that have no effect, such as `annotations`, `parsed`, `cache_control` and `index`.",
     ),
     field(
         "max_tokens",
         Limit { min: 1, max: i64::MAX },
         Honoured,
         OpenAi,
-        "The most tokens to generate. Default, and -1: what the context has room for.",
+        "The most tokens to generate. -1, and the default: as many as the context has room for.",
     ),
     field(
         "max_completion_tokens",
@@ -180,16 +181,17 @@ const CHAT_ONLY: &[Field] = &[
         Integer { min: 0, max: 20 },
         Honoured,
         OpenAi,
-        "Report so many most likely tokens at each place. Only together with `logprobs`.",
+        "Report this many of the most likely tokens at each place. Only together with `logprobs`.",
     ),
     field(
         "response_format",
         Structured(format::schema),
         Honoured,
         OpenAi,
-        "`text`, `json_object` (with a `schema` beside it, if you like), or `json_schema`, whose schema then holds whether or not \
-         `strict` is set. Objects with `properties` or `patternProperties` and without `additionalProperties` have no other \
-         properties. With tools, the answer is calls or in this format; where a call is required, the format has no effect.",
+        "`text`, `json_object` (with a `schema` beside it, if you like), or `json_schema`, whose schema the answer has whether or \
+         not `strict` is set. Only one field may say what the answer must look like. Objects with `properties` or \
+         `patternProperties` and without `additionalProperties` have no other properties. With tools, the answer is either calls \
+         or text in this format; where a call is required, the format has no effect.",
     ),
     field(
         "tools",
@@ -210,7 +212,7 @@ const CHAT_ONLY: &[Field] = &[
         Boolean,
         Honoured,
         OpenAi,
-        "false: at most one call in an answer, as always with a named function. Default: true.",
+        "false: at most one call in an answer, as is always so with a named function. Default: true.",
     ),
     field(
         "chat_template_kwargs",
@@ -224,14 +226,14 @@ const CHAT_ONLY: &[Field] = &[
         OneOf(thinking::EFFORTS),
         Honoured,
         OpenAi,
-        "How much a thinking model thinks before it answers: `none` is off. Where its chat template only has a switch, every other value is on; where it has none, what cannot be changed is refused. Default: the template's own.",
+        "How much a thinking model thinks before it answers; `none` turns thinking off. Where its chat template can only turn thinking on and off, every other value turns it on. Thinking is refused for a model that does not think, `none` for one that always thinks. Default: the template's own.",
     ),
     field(
         "enable_thinking",
         Boolean,
         Honoured,
         Extension,
-        "Whether a thinking model thinks before it answers; refused where its chat template has no switch for it.",
+        "Whether a thinking model thinks before it answers. true is refused for a model that does not think, false for one that always thinks.",
     ),
     field(
         "reasoning",
@@ -275,14 +277,14 @@ const CHAT_ONLY: &[Field] = &[
         OneOf(&["in_memory", "24h"]),
         NoEffect,
         OpenAi,
-        "Computed prompts stay in memory until the room is needed.",
+        "Computed prompts stay in memory until their room is needed.",
     ),
     field(
         "prompt_cache_options",
         Anything,
         NoEffect,
         OpenAi,
-        "Computed prompts stay in memory until the room is needed.",
+        "Computed prompts stay in memory until their room is needed.",
     ),
     field(
         "prediction",
@@ -304,7 +306,7 @@ const CHAT_ONLY: &[Field] = &[
         Anything,
         Refused { except: &["\"medium\""] },
         OpenAi,
-        "models here know no such switch; ask for it in a message.",
+        "models here have no such setting; ask for it in a message.",
     ),
     field(
         "web_search_options",
@@ -324,35 +326,35 @@ const COMPLETION_ONLY: &[Field] = &[
         Structured(prompt::schema),
         Required,
         OpenAi,
-        "One text, a list of texts, a list of token ids, or a list of such lists; at most 32 prompts, and 64 answers to all of them together. The texts of special tokens stay plain text.",
+        "One text, a list of texts, a list of token ids, or a list of such lists; at most 32 prompts, and at most 64 answers to all of them together. The name of a special token in a text is plain text.",
     ),
     field(
         "max_tokens",
         Limit { min: 0, max: i64::MAX },
         Honoured,
         OpenAi,
-        "The most tokens to generate; 0 only with `echo`; -1: what the context has room for. Default: 16.",
+        "The most tokens to generate. 0: only with `echo`. -1: as many as the context has room for. Default: 16.",
     ),
     field(
         "best_of",
         Integer { min: 1, max: limits::CHOICES },
         Honoured,
         OpenAi,
-        "Generate so many answers and return the `n` with the highest mean log-probability. Prompts times `best_of` are at most 64. Not with `stream`. Default: `n`.",
+        "Generate this many answers to each prompt and return the `n` with the highest mean log-probability of a token. The number of prompts times `best_of` is at most 64. With `stream` it cannot be more than `n`. Default: `n`.",
     ),
     field(
         "echo",
         Boolean,
         Honoured,
         OpenAi,
-        "Put the prompt before the answer, with its log-probabilities if `logprobs` is given.",
+        "Return the prompt before the answer, with its log-probabilities if `logprobs` is given.",
     ),
     field(
         "logprobs",
         Integer { min: 0, max: 5 },
         Honoured,
         OpenAi,
-        "Report the log-probability of every token, and of so many most likely ones at its place.",
+        "Report the log-probability of every token, and of this many of the most likely tokens at its place.",
     ),
     field(
         "suffix",

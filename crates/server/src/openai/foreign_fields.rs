@@ -32,12 +32,12 @@ pub(super) const FOREIGN: &[Field] = &[
     honoured(
         "ignore_eos",
         Boolean,
-        "The model's own end of the answer does not end it: it goes on to `max_tokens`, a stop text or a stop token.",
+        "true: a token with which the model ends its answer does not end it; it goes on to `max_tokens`, a text of `stop` or a token of `stop_token_ids`. Default: false.",
     ),
     honoured(
         "min_tokens",
         Integer { min: 0, max: i64::MAX },
-        "The fewest tokens before a token can end the answer; a stop text still can. Not together with an output format. Default: 0.",
+        "A token can end the answer only after this many others; a text of `stop` can end it earlier. Not together with a field that says what the answer must look like, nor with a required call. Default: 0.",
     ),
     honoured(
         "repeat_penalty",
@@ -45,19 +45,9 @@ pub(super) const FOREIGN: &[Field] = &[
         "Another name of `repetition_penalty`; only one of the two.",
     ),
     honoured(
-        "n_predict",
-        Limit { min: 1, max: i64::MAX },
-        "Another name of `max_tokens`; only one of the two.",
-    ),
-    honoured(
-        "n_probs",
-        Integer { min: 0, max: 20 },
-        "Another name of `logprobs`, and in chats of `logprobs` with `top_logprobs`; 0 asks for nothing.",
-    ),
-    honoured(
         "json_schema",
         Structured(format::schema_schema),
-        "A JSON schema, or its text, that the answer follows.",
+        "A JSON schema that the answer has, as an object or as its text. Only one field may say what the answer must look like.",
     ),
     honoured("guided_json", Structured(format::schema_schema), "Another name of `json_schema`."),
     honoured("guided_regex", Text { max: limits::CONSTRAINT_CHARACTERS }, "Another name of `regex`."),
@@ -68,7 +58,7 @@ pub(super) const FOREIGN: &[Field] = &[
         "`json`, `regex` and `choice` as `guided_json`, `guided_regex` and `guided_choice`; `json_object`: any JSON object.",
     ),
     refused("guided_grammar", &[], "grammars are written in Lark's notation here; see `grammar`."),
-    refused("guided_decoding_backend", &[], "there is one way of doing it."),
+    refused("guided_decoding_backend", &[], "there is only one implementation here."),
     refused("guided_whitespace_pattern", &[], "white space in JSON is limited to 24 characters."),
     refused("typical_p", ONE, NO_SUCH_SAMPLER),
     refused("tfs_z", ONE, NO_SUCH_SAMPLER),
@@ -79,14 +69,14 @@ pub(super) const FOREIGN: &[Field] = &[
     refused("xtc_probability", ZERO, NO_SUCH_SAMPLER),
     refused("dry_multiplier", ZERO, NO_SUCH_SAMPLER),
     refused("samplers", &[], "the order of samplers is fixed."),
-    refused("repeat_last_n", &["-1"], "`repetition_penalty` looks at the whole of prompt and answer."),
+    refused("repeat_last_n", &["-1"], "`repetition_penalty` looks at the whole prompt and the whole answer."),
     refused("penalize_nl", TRUE, "penalties make no exception for line breaks."),
     refused("use_beam_search", FALSE, "answers are sampled token by token."),
-    refused("length_penalty", ONE, "it belongs to beam search, which there is none."),
-    refused("early_stopping", FALSE, "it belongs to beam search, which there is none."),
+    refused("length_penalty", ONE, "it belongs to beam search, which there is none of here."),
+    refused("early_stopping", FALSE, "it belongs to beam search, which there is none of here."),
     refused("bad_words", &["[]"], "tokens are excluded by `logit_bias`."),
     refused("allowed_token_ids", &["[]"], "tokens are excluded by `logit_bias`."),
-    refused("logits_processors", &["[]"], "no code of a request runs here."),
+    refused("logits_processors", &["[]"], "code that a request brings is not run here."),
     refused("skip_special_tokens", TRUE, "control tokens are not shown."),
     refused("spaces_between_special_tokens", &["true", "false"], "control tokens are not shown."),
     refused("include_stop_str_in_output", FALSE, "a stop text is not part of the answer."),
@@ -99,13 +89,13 @@ pub(super) const FOREIGN: &[Field] = &[
     refused("return_tokens_as_token_ids", FALSE, "tokens are reported as texts and bytes."),
     refused("timings_per_token", FALSE, "`/metrics` has the server's timings."),
     refused("return_progress", FALSE, "a prompt's progress is not reported."),
-    refused("priority", ZERO, "requests are served in the order in which they come."),
+    refused("priority", ZERO, "requests are served in the order in which they arrive."),
     refused("lora", &["[]"], "an adapter is served as a model of its own: name it in `model`."),
-    refused("thinking_budget", &["-1"], "a thought ends by itself, or at `max_tokens`."),
+    refused("thinking_budget", &["-1"], "the model ends its thinking itself, or `max_tokens` ends it."),
     no_effect(
         "cache_prompt",
         Boolean,
-        "Computed prompts stay in memory until the room is needed; answers are the same either way.",
+        "Computed prompts stay in memory until their room is needed; answers are the same either way.",
     ),
     no_effect("id_slot", Integer { min: -1, max: i64::MAX }, "Requests have no fixed slots."),
     no_effect("n_keep", Integer { min: -1, max: i64::MAX }, "Nothing of a prompt is ever dropped."),
@@ -113,9 +103,19 @@ pub(super) const FOREIGN: &[Field] = &[
 
 /// Of chats.
 pub(super) const FOREIGN_CHAT: &[Field] = &[
-    refused("best_of", ONE, "`n` answers are returned as they are."),
+    honoured(
+        "n_predict",
+        Limit { min: 1, max: i64::MAX },
+        "Another name of `max_tokens` and `max_completion_tokens`; only one of the three.",
+    ),
+    honoured(
+        "n_probs",
+        Integer { min: 0, max: 20 },
+        "Another name of `logprobs` with `top_logprobs`: from 1, report the log-probability of every generated token and this many of the most likely tokens at each place. Not together with them. 0 and the default: report nothing.",
+    ),
+    refused("best_of", ONE, "all `n` answers are returned, none is chosen among them."),
     refused("echo", FALSE, "a chat's prompt is not repeated."),
-    refused("add_generation_prompt", TRUE, "what is answered is always the model's turn."),
+    refused("add_generation_prompt", TRUE, "the prompt always ends where the model's turn begins."),
     refused(
         "continue_final_message",
         FALSE,
@@ -123,7 +123,7 @@ pub(super) const FOREIGN_CHAT: &[Field] = &[
     ),
     refused("add_special_tokens", FALSE, "the chat template writes them."),
     refused("chat_template", &[], "the model's own template is used."),
-    refused("documents", &["[]"], "put them into a message."),
+    refused("documents", &["[]"], "put documents into a message."),
     refused(
         "include_reasoning",
         TRUE,
@@ -140,8 +140,20 @@ pub(super) const FOREIGN_CHAT: &[Field] = &[
 ];
 
 /// Of completions.
-pub(super) const FOREIGN_COMPLETION: &[Field] = &[refused(
-    "add_special_tokens",
-    TRUE,
-    "a text begins as the model was trained; token ids are used as they are.",
-)];
+pub(super) const FOREIGN_COMPLETION: &[Field] = &[
+    honoured(
+        "n_predict",
+        Limit { min: 1, max: i64::MAX },
+        "Another name of `max_tokens`; only one of the two.",
+    ),
+    honoured(
+        "n_probs",
+        Integer { min: 0, max: 20 },
+        "Another name of `logprobs`, which may be up to 20 here; only one of the two. 0 and the default: report nothing.",
+    ),
+    refused(
+        "add_special_tokens",
+        TRUE,
+        "a text gets the tokens that texts began with in training; token ids are used as they are.",
+    ),
+];

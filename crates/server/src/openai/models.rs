@@ -27,9 +27,9 @@ pub(super) struct ServedModel {
     owned_by: &'static str,
     /// Whether it is in memory; if not, the next request loads it. Not part of OpenAI's API.
     loaded: bool,
-    /// Tokens in its context, of an encoder tokens of a text, if it is loaded. Not part of OpenAI's API.
+    /// Tokens in its context, of an embedding model tokens of a text, if it is loaded. Not part of OpenAI's API.
     context_length: Option<usize>,
-    /// Whether it is an encoder: it answers `/v1/embeddings` and nothing else. Not part of OpenAI's API.
+    /// Whether it is an embedding model: it answers `/v1/embeddings` and nothing else. Not part of OpenAI's API.
     embeds: bool,
 }
 
@@ -72,7 +72,7 @@ impl ServedModel {
     }
 }
 
-/// Lists the models that requests can name, encoders last; to requests with the header `anthropic-version`, in Anthropic's shape and without encoders.
+/// Lists the models that requests can name, embedding models last; to requests with the header `anthropic-version`, in Anthropic's shape and without embedding models.
 #[utoipa::path(get, path = "/v1/models", operation_id = "listModels", tag = "openai",
     responses((status = 200, description = "All served models.", body = AnyModelList)))]
 pub(super) async fn list(State(models): State<Arc<ServedModels>>, headers: HeaderMap) -> Json<AnyModelList> {

@@ -2,6 +2,8 @@
 
 #![allow(unreachable_pub, reason = "not a public interface")]
 
+#[path = "../../../../tests/tiny_embedder.rs"]
+mod tiny_embedder;
 #[path = "../../../../tests/tiny_encoder.rs"]
 mod tiny_encoder;
 mod tiny_model;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use axum::response::Response;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -42,6 +45,13 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Reads a response to its end.
+    pub async fn of(response: Response) -> Answer {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+        Answer { status, headers, text: String::from_utf8(bytes.to_vec()).expect("UTF-8") }
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
@@ -163,11 +173,18 @@ impl Application {
         application
     }
 
+    /// An application that also serves a decoder called `embedder`, which makes vectors: its last token's hidden state, of unit length.
+    pub async fn with_embedder() -> Self {
+        let application = Self::new().await;
+        let path = application.folder.path().join("embedder");
+        write_tiny_model(&path);
+        tiny_embedder::make_embedder(&path, "<|endoftext|>", 256);
+        application.state.models.add(ModelSpec { name: "embedder".to_owned(), path }).expect("a new name");
+        application
+    }
+
     pub async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.expect("infallible");
-        let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = response.into_body().collect().await.expect("a body").to_bytes();
-        Answer { status, headers, text: String::from_utf8(bytes.to_vec()).expect("UTF-8") }
+        Answer::of(self.router.clone().oneshot(request).await.expect("infallible")).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {

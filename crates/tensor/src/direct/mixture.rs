@@ -5,9 +5,9 @@ use super::DirectExecutor;
 use super::workspace::Activations;
 use crate::error::expect;
 use crate::linear::{Product, linear};
-use crate::ops::swiglu::SwiGlu;
+use crate::ops::gated::Gated;
 use crate::team::DisjointMut;
-use crate::{Expert, ExpertChoice, Matrix, Projection, TensorError};
+use crate::{Expert, ExpertChoice, GateActivation, Matrix, Projection, TensorError};
 
 impl DirectExecutor {
     /// See [`crate::Executor::mixture_of_experts`].
@@ -75,7 +75,8 @@ impl DirectExecutor {
             let part = |index: usize| up.len().min(index * super::ELEMENTS_WORTH_A_TEAM);
             let range = part(parts.start)..part(parts.end);
             // SAFETY: the ranges are disjoint.
-            self.run(SwiGlu { gate: unsafe { gates.slice(range.clone()) }, up: &up[range] });
+            let gate = unsafe { gates.slice(range.clone()) };
+            self.run(Gated { activation: GateActivation::Silu, gate, up: &up[range] });
         });
         let products = &mut [Product { matrix: &expert.down, output: values }];
         linear(&self.team, gate, rows, &mut self.quantised, products)

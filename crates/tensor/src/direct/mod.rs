@@ -21,11 +21,11 @@ use crate::kv::{KvCache, SequenceRows};
 use crate::lanes::{LaneKernel, dispatch};
 use crate::linear::QuantisedRows;
 use crate::ops::rms_norm::RmsNorm;
-use crate::ops::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout};
+use crate::ops::rope::{RotaryFrequencies, RotaryTables};
 use crate::team::DisjointMut;
 use crate::{
-    DocumentRows, Executor, Expert, ExpertChoice, Matrix, Projection, SimdLevel, TensorError, ThreadTeam,
-    Vector,
+    DocumentRows, Executor, Expert, ExpertChoice, GateActivation, Matrix, Projection, SimdLevel, TensorError,
+    ThreadTeam, Vector,
 };
 pub(crate) use mixture::projection;
 pub(crate) use routes::Routes;
@@ -64,7 +64,7 @@ pub struct DirectExecutor {
     /// The documents of the batch, where the batch is packed.
     packed: PackedDocuments,
     is_packed: bool,
-    angles: RotaryAngles,
+    angles: RotaryTables,
     pub(crate) quantised: QuantisedRows,
     pub(crate) workspace: Workspace,
     attention: AttentionScratch,
@@ -95,7 +95,7 @@ impl DirectExecutor {
             plan: AttentionPlan::new(shape, cache.pages())?,
             packed: PackedDocuments::new(shape)?,
             is_packed: false,
-            angles: RotaryAngles::new(RotaryLayout::HalfSplit),
+            angles: RotaryTables::default(),
             quantised: QuantisedRows::new(),
             workspace: Workspace::default(),
             attention: AttentionScratch::default(),
@@ -130,9 +130,11 @@ impl DirectExecutor {
         /// Tensors of a layer that are alive at once: the residual stream, the norm's output, three projections and what
         /// an operation makes of them.
         const TENSORS: usize = 6;
+        /// Rotary tables of a model at most: one for layers with a window, one for the others.
+        const TABLES: usize = 2;
         let &WorkspaceLimits { shape, threads, max_rows, widest, context_length, outputs } = limits;
         let tensor = max_rows.saturating_mul(widest);
-        let angles = max_rows.saturating_mul(2 * shape.head_dim);
+        let angles = max_rows.saturating_mul(TABLES * 2 * shape.head_dim);
         let values = tensor
             .saturating_mul(TENSORS)
             .saturating_add(outputs)
@@ -236,21 +238,23 @@ impl DirectExecutor {
     pub fn begin_documents(
         &mut self,
         documents: &DocumentRows,
-        rotary: &RotaryFrequencies,
+        rotary: &[RotaryFrequencies],
     ) -> Result<(), TensorError> {
         self.check_rotary(rotary)?;
         self.is_packed = true;
         self.packed.set(documents, false, self.team.threads())?;
-        self.angles.set(rotary, documents.positions());
+        self.angles.set(rotary, || documents.positions());
         Ok(())
     }
 
-    fn check_rotary(&self, rotary: &RotaryFrequencies) -> Result<(), TensorError> {
-        let (expected, actual) = (self.plan.shape().head_dim, 2 * rotary.radians.len());
-        if actual <= expected {
-            return Ok(());
+    fn check_rotary(&self, rotary: &[RotaryFrequencies]) -> Result<(), TensorError> {
+        let expected = self.plan.shape().head_dim;
+        match rotary.iter().map(|table| 2 * table.radians.len()).find(|actual| *actual > expected) {
+            Some(actual) => {
+                Err(TensorError::Length { what: "rotary dimensions of a head", expected, actual })
+            }
+            None => Ok(()),
         }
-        Err(TensorError::Length { what: "rotary dimensions of a head", expected, actual })
     }
 
     /// Runs `kernel(rows, values of those rows)` on parts of `tensor`.
@@ -283,16 +287,16 @@ impl Executor for DirectExecutor {
     fn begin<'a>(
         &mut self,
         sequences: impl Iterator<Item = SequenceRows<'a>>,
-        rotary: &RotaryFrequencies,
+        rotary: &[RotaryFrequencies],
     ) -> Result<(), TensorError> {
         self.check_rotary(rotary)?;
         self.is_packed = false;
         self.plan.set(sequences, self.team.threads())?;
-        self.angles.set(rotary, self.plan.positions());
+        self.angles.set(rotary, || self.plan.positions());
         Ok(())
     }
 
-    fn begin_packed(&mut self, lengths: &[usize], rotary: &RotaryFrequencies) -> Result<(), TensorError> {
+    fn begin_packed(&mut self, lengths: &[usize], rotary: &[RotaryFrequencies]) -> Result<(), TensorError> {
         let documents = DocumentRows::separate(lengths);
         if documents.is_err() {
             // What is computed next is not to be taken for rows of the former batch.
@@ -351,8 +355,13 @@ impl Executor for DirectExecutor {
         Ok(outputs)
     }
 
-    fn rope(&mut self, mut input: Activations, head_dim: usize) -> Result<Activations, TensorError> {
-        self.rotate(&mut input, head_dim)?;
+    fn rope(
+        &mut self,
+        mut input: Activations,
+        head_dim: usize,
+        table: usize,
+    ) -> Result<Activations, TensorError> {
+        self.rotate(&mut input, head_dim, table)?;
         Ok(input)
     }
 
@@ -372,8 +381,13 @@ impl Executor for DirectExecutor {
         Ok(out)
     }
 
-    fn swiglu(&mut self, mut gate: Activations, up: Activations) -> Result<Activations, TensorError> {
-        self.swiglu_into(&mut gate, &up)?;
+    fn gated(
+        &mut self,
+        activation: GateActivation,
+        mut gate: Activations,
+        up: Activations,
+    ) -> Result<Activations, TensorError> {
+        self.gate_in_place(activation, &mut gate, &up)?;
         self.workspace.give_back(up);
         Ok(gate)
     }
@@ -394,6 +408,15 @@ impl Executor for DirectExecutor {
         self.add_to(&mut sum, &addend)?;
         self.workspace.give_back(addend);
         Ok(sum)
+    }
+
+    fn scale(&mut self, mut input: Activations, factor: f32) -> Result<Activations, TensorError> {
+        self.scale_in_place(&mut input, factor);
+        Ok(input)
+    }
+
+    fn copy(&mut self, input: &Activations) -> Result<Activations, TensorError> {
+        DirectExecutor::copy(self, input)
     }
 
     fn select_rows(&mut self, input: Activations, rows: &[usize]) -> Result<Activations, TensorError> {

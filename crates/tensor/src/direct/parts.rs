@@ -6,10 +6,11 @@ use super::workspace::Activations;
 use crate::error::{expect, expect_whole};
 use crate::linear::{Product, linear};
 use crate::ops::add::AddToRows;
+use crate::ops::gated::Gated;
 use crate::ops::rms_norm::RmsNorm;
 use crate::ops::rope::Rotate;
-use crate::ops::swiglu::SwiGlu;
-use crate::{Matrix, Projection, TensorError, Vector};
+use crate::ops::scale::Scale;
+use crate::{GateActivation, Matrix, Projection, TensorError, Vector};
 
 impl DirectExecutor {
     /// See [`crate::Executor::head_norm`].
@@ -58,38 +59,55 @@ impl DirectExecutor {
     }
 
     /// See [`crate::Executor::rope`].
-    pub(crate) fn rotate(&self, input: &mut Activations, head_dim: usize) -> Result<(), TensorError> {
+    pub(crate) fn rotate(
+        &self,
+        input: &mut Activations,
+        head_dim: usize,
+        table: usize,
+    ) -> Result<(), TensorError> {
         expect_whole("rope: heads of a row", input.width(), head_dim)?;
-        expect("rope: rows", self.angles.positions().max(input.rows()), input.rows())?;
+        let angles = self.angles.get(table)?;
+        expect("rope: rows", angles.positions().max(input.rows()), input.rows())?;
         let width = input.width();
         self.for_rows(input, |rows, values| {
-            self.run(Rotate { rows: values, width, head_dim, angles: &self.angles, first: rows.start });
+            self.run(Rotate { rows: values, width, head_dim, angles, first: rows.start });
         });
         Ok(())
     }
 
-    /// See [`crate::Executor::swiglu`].
-    pub(crate) fn swiglu_into(&self, gate: &mut Activations, up: &Activations) -> Result<(), TensorError> {
-        expect("swiglu: up", gate.values().len(), up.values().len())?;
+    /// See [`crate::Executor::gated`].
+    pub(crate) fn gate_in_place(
+        &self,
+        activation: GateActivation,
+        gate: &mut Activations,
+        up: &Activations,
+    ) -> Result<(), TensorError> {
+        expect("gated: up", gate.values().len(), up.values().len())?;
         self.for_rows(gate, |rows, gate| {
-            self.run(SwiGlu { gate, up: up.rows_values(rows) });
+            self.run(Gated { activation, gate, up: up.rows_values(rows) });
         });
         Ok(())
     }
 
-    /// As [`DirectExecutor::swiglu_into`], with a result of its own.
-    pub(crate) fn swiglu_of(
+    /// As [`DirectExecutor::gate_in_place`], with a result of its own.
+    pub(crate) fn gated_of(
         &mut self,
+        activation: GateActivation,
         gate: &Activations,
         up: &Activations,
     ) -> Result<Activations, TensorError> {
-        expect("swiglu: up", gate.values().len(), up.values().len())?;
+        expect("gated: up", gate.values().len(), up.values().len())?;
         let mut out = self.workspace.take(gate.rows(), gate.width())?;
         self.for_rows(&mut out, |rows, out| {
             out.copy_from_slice(gate.rows_values(rows.clone()));
-            self.run(SwiGlu { gate: out, up: up.rows_values(rows) });
+            self.run(Gated { activation, gate: out, up: up.rows_values(rows) });
         });
         Ok(out)
+    }
+
+    /// See [`crate::Executor::scale`].
+    pub(crate) fn scale_in_place(&self, input: &mut Activations, factor: f32) {
+        self.for_rows(input, |_, values| self.run(Scale { values, factor }));
     }
 
     /// See [`crate::Executor::add`].

@@ -1,4 +1,4 @@
-//! eˣ, the one transcendental function that softmax and SwiGLU need, in lanes and one at a time with the same bits.
+//! eˣ, the one transcendental function that softmax and the activations need, in lanes and one at a time with the same bits.
 //!
 //! Cephes' `expf`: x = n·ln 2 + r with |r| ≤ ½·ln 2, a polynomial of degree 6 in r, times 2ⁿ.
 //! Relative error at most 1.3·10⁻⁷ (about one unit in the last place) from −87.33 to 88.37. Below that range the
@@ -7,7 +7,7 @@
 use crate::lanes::Lanes;
 
 /// Below it eˣ is not a normal f32; the result is 0.
-const LOWEST: f32 = -87.336_54;
+pub(super) const LOWEST: f32 = -87.336_54;
 /// Above it eˣ comes too near to f32's greatest number; the argument is cut to it.
 const HIGHEST: f32 = 88.37;
 /// ln 2 in two parts, the first with zeros at its end, so that n·LN2_HIGH is exact.

@@ -6,14 +6,16 @@ pub(crate) mod add;
 pub(crate) mod blocks;
 pub(crate) mod change_outputs;
 mod exponential;
+pub(crate) mod gated;
 pub(crate) mod gelu;
+mod gelu_tanh;
 pub(crate) mod layer_norm;
 pub(crate) mod low_rank;
 pub(crate) mod rms_norm;
 pub(crate) mod rope;
 pub(crate) mod routing;
+pub(crate) mod scale;
 pub(crate) mod softmax;
-pub(crate) mod swiglu;
 #[cfg(test)]
 mod tests;
 pub(crate) mod top;

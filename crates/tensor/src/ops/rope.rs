@@ -1,8 +1,10 @@
 //! Rotary position embedding: each pair of dimensions of a head is turned by position × frequency.
 //!
-//! [`RotaryAngles`] holds the cosines and sines of the positions of one step, computed once and used by every layer.
+//! [`RotaryAngles`] holds the cosines and sines of the positions of one step, computed once and used by every layer; [`RotaryTables`] those
+//! of each rotation, where a model's layers do not all have the same.
 //! How frequencies are stretched for long contexts is not known here; they arrive as numbers.
 
+use crate::TensorError;
 use crate::lanes::{LANES, LaneKernel, Lanes};
 
 /// Which two dimensions of a head form a pair.
@@ -23,6 +25,44 @@ pub struct RotaryFrequencies {
     pub magnitude: f64,
     /// Which dimensions form pair i.
     pub layout: RotaryLayout,
+}
+
+impl RotaryFrequencies {
+    /// The rotation that turns the other way: the transpose, which gradients need.
+    pub(crate) fn reversed(&self) -> RotaryFrequencies {
+        let radians = self.radians.iter().map(|radians| -radians).collect();
+        RotaryFrequencies { radians, ..*self }
+    }
+}
+
+/// The angles of one step's positions for each of the model's rotary tables.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RotaryTables {
+    tables: Vec<RotaryAngles>,
+}
+
+impl RotaryTables {
+    /// Replaces the angles by those of the positions that `positions` gives, the same each time that it is called.
+    pub(crate) fn set<I: Iterator<Item = usize>>(
+        &mut self,
+        tables: &[RotaryFrequencies],
+        positions: impl Fn() -> I,
+    ) {
+        self.tables.resize_with(tables.len(), || RotaryAngles::new(RotaryLayout::HalfSplit));
+        for (angles, frequencies) in self.tables.iter_mut().zip(tables) {
+            angles.set(frequencies, positions());
+        }
+    }
+
+    /// The angles of one table.
+    pub(crate) fn get(&self, table: usize) -> Result<&RotaryAngles, TensorError> {
+        self.tables.get(table).ok_or(TensorError::NoRotaryTable { table, tables: self.tables.len() })
+    }
+
+    /// Bytes of memory that the angles take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.tables.iter().map(RotaryAngles::bytes).sum()
+    }
 }
 
 /// Cosines and signed sines for the positions of one step.
@@ -68,8 +108,7 @@ impl RotaryAngles {
         }
     }
 
-    /// Bytes of memory that the angles take.
-    pub(crate) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         (self.cosines.capacity() + self.sines.capacity()) * size_of::<f32>()
     }
 

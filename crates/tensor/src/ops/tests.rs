@@ -3,17 +3,18 @@
 //! must not be touched.
 
 use super::add::AddToRows;
+use super::gated::{Gated, GatedGradient};
 use super::gelu::Gelu;
 use super::layer_norm::LayerNorm;
 use super::rms_norm::{RmsNorm, RmsNormGradient};
 use super::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout, Rotate};
 use super::routing::WeightedRows;
+use super::scale::Scale;
 use super::softmax::{LogSumExp, log_softmax, log_sum_exp, softmax};
-use super::swiglu::{SwiGlu, SwiGluGradient};
-use crate::SimdLevel;
 use crate::guarded::{Guarded, Side};
 use crate::lanes::{LaneKernel, dispatch};
 use crate::reference_encoding::error_function;
+use crate::{GateActivation, SimdLevel};
 
 /// Widths around and between whole vectors and groups of vectors.
 const WIDTHS: &[usize] =
@@ -162,20 +163,76 @@ fn gelu() {
     );
 }
 
-#[test]
-fn swiglu() {
-    for &width in WIDTHS {
-        let (gate, up) = (values(width, 3), values(width, 4));
-        let result = at_every_level(&gate, "swiglu", |simd, gate| apply(simd, SwiGlu { gate, up: &up }));
-        let silu = |x: f64| x / (1.0 + (-x).exp());
-        let exact: Vec<f64> =
-            gate.iter().zip(up.iter()).map(|(g, u)| silu(f64::from(*g)) * f64::from(*u)).collect();
-        assert_near(&result, &exact, 4e-7, "swiglu");
+const ACTIVATIONS: [GateActivation; 2] = [GateActivation::Silu, GateActivation::GeluTanh];
+
+/// The activation in f64, as its formula says.
+fn activated(activation: GateActivation, x: f64) -> f64 {
+    match activation {
+        GateActivation::Silu => x / (1.0 + (-x).exp()),
+        GateActivation::GeluTanh => {
+            let argument = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+            0.5 * x * (1.0 + argument.tanh())
+        }
     }
-    let ends = [-1e30, -200.0, -88.5, 88.5, 200.0, 1e30];
-    let result = at_every_level(&ends, "swiglu", |simd, gate| apply(simd, SwiGlu { gate, up: &[1.0; 6] }));
-    assert!(result[0].abs() < 1e-5 && result[1].abs() < 1e-35 && result[2].abs() < 1e-35, "{result:?}");
-    assert_eq!(result[3..], ends[3..]);
+}
+
+#[test]
+fn gated() {
+    for activation in ACTIVATIONS {
+        for &width in WIDTHS {
+            let (gate, up) = (values(width, 3), values(width, 4));
+            let result = at_every_level(&gate, "gated", |simd, gate| {
+                apply(simd, Gated { activation, gate, up: &up });
+            });
+            let pairs = gate.iter().zip(up.iter()).map(|(g, u)| (f64::from(*g), f64::from(*u)));
+            let exact: Vec<f64> = pairs.map(|(gate, up)| activated(activation, gate) * up).collect();
+            assert_near(&result, &exact, 4e-7, "gated");
+        }
+        let ends = [-1e30, -200.0, -88.5, 88.5, 200.0, 1e30];
+        let result = at_every_level(&ends, "gated", |simd, gate| {
+            apply(simd, Gated { activation, gate, up: &[1.0; 6] });
+        });
+        assert!(result[0].abs() < 1e-5 && result[1].abs() < 1e-35 && result[2].abs() < 1e-35, "{result:?}");
+        assert_eq!(result[3..], ends[3..]);
+    }
+}
+
+#[test]
+fn gelu_by_tanh_keeps_its_relative_precision_and_has_its_limits() {
+    let activation = GateActivation::GeluTanh;
+    let gelu = |inputs: &[f32]| {
+        let ones = vec![1.0; inputs.len()];
+        at_every_level(inputs, "gelu by tanh", |simd, gate| {
+            apply(simd, Gated { activation, gate, up: &ones })
+        })
+    };
+    let inputs: Vec<f32> = (0..2000).map(|step| step as f32 / 100.0 - 5.0).collect();
+    for (x, result) in inputs.iter().zip(gelu(&inputs)) {
+        let exact = activated(activation, f64::from(*x));
+        let bound = if *x >= -1.0 { 3e-7 } else { 3e-6 };
+        let error = (f64::from(result) - exact).abs();
+        assert!(error <= bound * exact.abs(), "gelu({x}) = {result} instead of {exact}");
+    }
+    let ends = [-3e38, -1e30, -200.0, -16.0, -10.2, 0.0, 10.2, 16.0, 200.0, 3e38];
+    assert_eq!(gelu(&ends), [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 10.2, 16.0, 200.0, 3e38]);
+    at_every_level(&[0.0; 20], "gelu by tanh of NaN", |simd, gate| {
+        gate.fill(f32::NAN);
+        apply(simd, Gated { activation, gate, up: &[1.0; 20] });
+        assert!(gate.iter().all(|value| value.is_nan()));
+        gate.fill(0.0);
+    });
+}
+
+#[test]
+fn scale() {
+    for &width in WIDTHS {
+        let input = values(width, 8);
+        let result = at_every_level(&input, "scale", |simd, values| {
+            apply(simd, Scale { values, factor: 0.37 });
+        });
+        let exact: Vec<f32> = input.iter().map(|value| value * 0.37).collect();
+        assert_bits(&result, &exact, "scale");
+    }
 }
 
 #[test]
@@ -272,18 +329,20 @@ fn slopes(arguments: &[Vec<f64>], function: impl Fn(&[Vec<f64>]) -> f64) -> Vec<
 }
 
 #[test]
-fn swiglu_gradient() {
-    for &width in WIDTHS {
+fn gated_gradient() {
+    for (activation, &width) in
+        ACTIVATIONS.into_iter().flat_map(|activation| WIDTHS.iter().map(move |width| (activation, width)))
+    {
         let (gate, up, gradient) = (values(width, 3), values(width, 4), values(width, 5));
         let data = [&gate[..], &up].concat();
-        let result = at_every_level(&data, "swiglu gradient", |simd, data| {
+        let result = at_every_level(&data, "gated gradient", |simd, data| {
             let (gate, up) = data.split_at_mut(width);
-            apply(simd, SwiGluGradient { gate, up, gradient: &gradient });
+            apply(simd, GatedGradient { activation, gate, up, gradient: &gradient });
         });
-        let swiglu = |gate: f64, up: f64| gate / (1.0 + (-gate).exp()) * up;
+        let gated = |gate: f64, up: f64| activated(activation, gate) * up;
         let slope = |index: usize, of_gate: bool| {
             let (gate, up) = (f64::from(gate[index]), f64::from(up[index]));
-            let at = |step: f64| if of_gate { swiglu(gate + step, up) } else { swiglu(gate, up + step) };
+            let at = |step: f64| if of_gate { gated(gate + step, up) } else { gated(gate, up + step) };
             f64::from(gradient[index]) * (at(1e-5) - at(-1e-5)) / 2e-5
         };
         let exact: Vec<f64> = [true, false]
@@ -291,16 +350,33 @@ fn swiglu_gradient() {
             .flat_map(|of_gate| (0..width).map(move |index| (index, of_gate)))
             .map(|(index, of_gate)| slope(index, of_gate))
             .collect();
-        assert_near(&result, &exact, 1e-6, "swiglu gradient");
+        assert_near(&result, &exact, 1e-6, "gated gradient");
     }
-    // Far from 0 the gate is a line or zero; nothing overflows.
-    let ends = [-1e30, -200.0, -88.5, 88.5, 200.0, 1e30, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
-    let result = at_every_level(&ends, "swiglu gradient", |simd, data| {
-        let (gate, up) = data.split_at_mut(6);
-        apply(simd, SwiGluGradient { gate, up, gradient: &[1.0; 6] });
-    });
-    assert_eq!(result[3..6], [1.0, 1.0, 1.0]);
-    assert!(result[..3].iter().all(|slope| slope.abs() < 1e-5), "{result:?}");
+}
+
+/// Far from 0 a gate is a line or zero; nothing overflows.
+#[test]
+fn gated_gradient_far_from_zero() {
+    for activation in ACTIVATIONS {
+        let ends = [-1e30, -200.0, -88.5, 88.5, 200.0, 1e30];
+        // Of a GELU also between where its exponential ends and where x is taken for 16.
+        let more: &[f32] = match activation {
+            GateActivation::Silu => &[],
+            GateActivation::GeluTanh => &[-3e38, -17.0, -16.0, -12.0, -10.2, 10.2, 12.0, 16.0, 17.0, 3e38],
+        };
+        let gates = [&ends[..], more].concat();
+        let ones = vec![1.0; gates.len()];
+        let result = at_every_level(&[&gates[..], &ones].concat(), "gated gradient", |simd, data| {
+            let (gate, up) = data.split_at_mut(ones.len());
+            apply(simd, GatedGradient { activation, gate, up, gradient: &ones });
+        });
+        let (slopes, of_up) = result.split_at(gates.len());
+        for ((gate, slope), of_up) in gates.iter().zip(slopes).zip(of_up) {
+            let (expected, activated) = if *gate > 0.0 { (1.0, *gate) } else { (0.0, 0.0) };
+            assert!((slope - expected).abs() < 1e-5, "{activation:?} at {gate}: slope {slope}");
+            assert!((of_up - activated).abs() < 1e-5, "{activation:?}({gate}) = {of_up}");
+        }
+    }
 }
 
 #[test]
@@ -318,10 +394,9 @@ fn add_to_rows() {
 #[test]
 fn rope() {
     let layouts = [RotaryLayout::Interleaved, RotaryLayout::HalfSplit];
-    for (layout, (head_dim, rotary_dim)) in layouts
-        .into_iter()
-        .flat_map(|layout| [(8, 8), (24, 24), (64, 64), (80, 80), (128, 32)].map(|dims| (layout, dims)))
-    {
+    for (layout, (head_dim, rotary_dim)) in layouts.into_iter().flat_map(|layout| {
+        [(8, 8), (24, 24), (64, 64), (80, 80), (128, 32), (256, 256)].map(|dims| (layout, dims))
+    }) {
         let pairs = rotary_dim / 2;
         let radians: Vec<f64> =
             (0..pairs).map(|pair| 10_000f64.powf(-(pair as f64) / pairs as f64)).collect();

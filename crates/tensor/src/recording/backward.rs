@@ -10,17 +10,17 @@ use crate::gradients::scatter_rows;
 use crate::linear::backward::{bias_gradient, input_gradient, weight_gradient};
 use crate::linear::{Product, QuantisedRows, linear};
 use crate::ops::add::AddToRows;
+use crate::ops::gated::GatedGradient;
 use crate::ops::rms_norm::RmsNormGradient;
 use crate::ops::rope::Rotate;
-use crate::ops::swiglu::SwiGluGradient;
 use crate::team::DisjointMut;
-use crate::{Activations, Executor, Gradients, Matrix, ParameterId, ParameterShape, ParameterSource};
-use crate::{TensorError, Vector};
+use crate::{Activations, Executor, GateActivation, Gradients, Matrix, ParameterId, ParameterShape};
+use crate::{ParameterSource, TensorError, Vector};
 
 /// Values of a block of rows whose share of a norm's weight gradient is summed alone. Blocks are added in ascending order.
 const NORM_BLOCK_VALUES: usize = 32 * 1024;
-/// Values that a thread of SwiGLU's backward pass works on together.
-const SWIGLU_PART: usize = 16 * 1024;
+/// Values that a thread of a gated product's backward pass works on together.
+const GATED_PART: usize = 16 * 1024;
 
 /// The parameters that a backward pass reads, and where their gradients go.
 pub(super) struct Sources<'a> {
@@ -135,8 +135,8 @@ impl RecordingExecutor {
                 self.linear_back(input, &products, reads_input, sources)?;
                 Ok([Some(input), None, None])
             }
-            Operation::Rope { input, head_dim, out } => {
-                self.rope_back(input, head_dim, out)?;
+            Operation::Rope { input, head_dim, table, out } => {
+                self.rope_back(input, head_dim, table, out)?;
                 Ok([Some(input), None, None])
             }
             Operation::Attention(attention) => {
@@ -144,8 +144,8 @@ impl RecordingExecutor {
                 self.attention_back(*attention, sources)?;
                 Ok(inputs)
             }
-            Operation::SwiGlu { gate, up, out } => {
-                self.swiglu_back(gate, up, out)?;
+            Operation::Gated { activation, gate, up, out } => {
+                self.gated_back(activation, gate, up, out)?;
                 Ok([Some(gate), Some(up), None])
             }
             Operation::Mixture(mixture) => {
@@ -159,6 +159,16 @@ impl RecordingExecutor {
                     self.add_gradient(sum, gradient)?;
                 }
                 Ok([Some(sum), Some(addend), None])
+            }
+            Operation::Scale { input, factor, out } => {
+                self.scale_back(input, factor, out)?;
+                Ok([Some(input), None, None])
+            }
+            Operation::Copy { input, out } => {
+                if let Some(gradient) = self.tape.nodes[out].gradient.take() {
+                    self.add_gradient(input, gradient)?;
+                }
+                Ok([Some(input), None, None])
             }
             Operation::SelectRows { input, rows, input_rows, out } => {
                 self.select_rows_back(input, &rows, input_rows, out)?;
@@ -188,13 +198,19 @@ impl RecordingExecutor {
                 let weight = sources.vector(weight)?;
                 self.direct.head_norm_of(self.tape.values(WHAT, input)?, weight, epsilon)
             }
-            Operation::Rope { input, head_dim, .. } => {
+            Operation::Rope { input, head_dim, table, .. } => {
                 let mut values = self.values_again(input, sources)?;
-                self.direct.rotate(&mut values, head_dim)?;
+                self.direct.rotate(&mut values, head_dim, table)?;
                 Ok(values)
             }
-            Operation::SwiGlu { gate, up, .. } => {
-                self.direct.swiglu_of(self.tape.values(WHAT, gate)?, self.tape.values(WHAT, up)?)
+            Operation::Gated { activation, gate, up, .. } => {
+                let (gate, up) = (self.tape.values(WHAT, gate)?, self.tape.values(WHAT, up)?);
+                self.direct.gated_of(activation, gate, up)
+            }
+            Operation::Scale { input, factor, .. } => {
+                let mut values = self.values_again(input, sources)?;
+                self.direct.scale_in_place(&mut values, factor);
+                Ok(values)
             }
             _ => Err(TensorError::NotOnTape { what: WHAT }),
         }
@@ -385,13 +401,26 @@ impl RecordingExecutor {
         Ok(between)
     }
 
-    fn rope_back(&mut self, input: usize, head_dim: usize, out: usize) -> Result<(), TensorError> {
+    fn rope_back(
+        &mut self,
+        input: usize,
+        head_dim: usize,
+        table: usize,
+        out: usize,
+    ) -> Result<(), TensorError> {
         let Some(gradient) = self.tape.nodes[out].gradient.take() else { return Ok(()) };
         let mut gradient = self.owned(gradient)?;
-        let width = gradient.width();
+        let (width, angles) = (gradient.width(), self.back.get(table)?);
         self.direct.for_rows(&mut gradient, |rows, values| {
-            self.direct.run(Rotate { rows: values, width, head_dim, angles: &self.back, first: rows.start });
+            self.direct.run(Rotate { rows: values, width, head_dim, angles, first: rows.start });
         });
+        self.add_gradient(input, Arc::new(gradient))
+    }
+
+    fn scale_back(&mut self, input: usize, factor: f32, out: usize) -> Result<(), TensorError> {
+        let Some(gradient) = self.tape.nodes[out].gradient.take() else { return Ok(()) };
+        let mut gradient = self.owned(gradient)?;
+        self.direct.scale_in_place(&mut gradient, factor);
         self.add_gradient(input, Arc::new(gradient))
     }
 
@@ -442,7 +471,14 @@ impl RecordingExecutor {
         Ok(())
     }
 
-    fn swiglu_back(&mut self, gate: usize, up: usize, out: usize) -> Result<(), TensorError> {
+    fn gated_back(
+        &mut self,
+        activation: GateActivation,
+        gate: usize,
+        up: usize,
+        out: usize,
+    ) -> Result<(), TensorError> {
+        const WHAT: &str = "gated";
         let Some(gradient) = self.tape.nodes[out].gradient.take() else {
             for node in [gate, up] {
                 self.tape.release(node, &mut self.direct.workspace);
@@ -453,21 +489,20 @@ impl RecordingExecutor {
         let mut results = [Activations::default(), Activations::default()];
         for (result, node) in results.iter_mut().zip([gate, up]) {
             *result = match self.tape.nodes[node].reads {
-                0 | 1 => {
-                    self.tape.nodes[node].values.take().ok_or(TensorError::NotOnTape { what: "swiglu" })?
-                }
-                _ => self.direct.copy(self.tape.values("swiglu", node)?)?,
+                0 | 1 => self.tape.nodes[node].values.take().ok_or(TensorError::NotOnTape { what: WHAT })?,
+                _ => self.direct.copy(self.tape.values(WHAT, node)?)?,
             };
             self.tape.release(node, &mut self.direct.workspace);
         }
         let [mut of_gate, mut of_up] = results;
         {
             let ups = DisjointMut::new(of_up.values_mut());
-            self.direct.team.for_each_chunk(of_gate.values_mut(), SWIGLU_PART, |index, gate| {
-                let range = index * SWIGLU_PART..index * SWIGLU_PART + gate.len();
+            self.direct.team.for_each_chunk(of_gate.values_mut(), GATED_PART, |index, gate| {
+                let range = index * GATED_PART..index * GATED_PART + gate.len();
                 // SAFETY: the chunks are disjoint.
                 let up = unsafe { ups.slice(range.clone()) };
-                self.direct.run(SwiGluGradient { gate, up, gradient: &gradient.values()[range] });
+                let gradient = &gradient.values()[range];
+                self.direct.run(GatedGradient { activation, gate, up, gradient });
             });
         }
         give_back(&mut self.direct.workspace, gradient);

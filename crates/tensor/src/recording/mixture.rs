@@ -17,10 +17,12 @@ use crate::direct::{Routes, projection};
 use crate::error::expect;
 use crate::linear::backward::{input_gradient, weight_gradient};
 use crate::linear::{Product, QuantisedRows, linear};
+use crate::ops::gated::{Gated, GatedGradient};
 use crate::ops::routing::{WeightedRows, probabilities, score_gradient};
-use crate::ops::swiglu::{SwiGlu, SwiGluGradient};
 use crate::team::DisjointMut;
-use crate::{Activations, DirectExecutor, Expert, ExpertChoice, Matrix, ParameterId, TensorError};
+use crate::{
+    Activations, DirectExecutor, Expert, ExpertChoice, GateActivation, Matrix, ParameterId, TensorError,
+};
 
 const WHAT: &str = "mixture of experts";
 
@@ -308,7 +310,7 @@ fn activate(direct: &DirectExecutor, gate: &[f32], up: &[f32], width: usize, out
         // SAFETY: the ranges of rows are disjoint.
         let out = unsafe { out.slice(range.clone()) };
         out.copy_from_slice(&gate[range.clone()]);
-        direct.run(SwiGlu { gate: out, up: &up[range] });
+        direct.run(Gated { activation: GateActivation::Silu, gate: out, up: &up[range] });
     });
 }
 
@@ -336,6 +338,7 @@ fn swiglu_back(direct: &DirectExecutor, [gate, up]: [&mut [f32]; 2], width: usiz
         let range = elements(&rows, width);
         // SAFETY: the ranges of rows are disjoint.
         let (gate, up) = unsafe { (gate.slice(range.clone()), up.slice(range.clone())) };
-        direct.run(SwiGluGradient { gate, up, gradient: &gradient[range] });
+        let activation = GateActivation::Silu;
+        direct.run(GatedGradient { activation, gate, up, gradient: &gradient[range] });
     });
 }

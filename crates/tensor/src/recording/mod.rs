@@ -17,11 +17,11 @@ use std::sync::Arc;
 use crate::attention::AttentionGradientScratch;
 use crate::error::expect_whole;
 use crate::linear::backward::BackwardScratch;
-use crate::ops::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout};
+use crate::ops::rope::{RotaryFrequencies, RotaryTables};
 use crate::{
-    Activations, AttentionShape, DirectExecutor, DocumentRows, Executor, Expert, ExpertChoice, Gradients,
-    KvCache, KvDtype, KvShape, LowRankAddition, Matrix, ParameterId, Projection, SequenceRows, SimdLevel,
-    TensorError, ThreadTeam, Vector,
+    Activations, AttentionShape, DirectExecutor, DocumentRows, Executor, Expert, ExpertChoice,
+    GateActivation, Gradients, KvCache, KvDtype, KvShape, LowRankAddition, Matrix, ParameterId, Projection,
+    SequenceRows, SimdLevel, TensorError, ThreadTeam, Vector,
 };
 pub use head::{LogitLoss, ScoreGradient, TokenScore};
 pub use routers::RouterStatistics;
@@ -40,7 +40,7 @@ pub struct RecordingExecutor {
     /// The documents of the batch.
     documents: DocumentRows,
     /// The angles that turn heads back.
-    back: RotaryAngles,
+    back: RotaryTables,
     attention: AttentionGradientScratch,
     products: BackwardScratch,
     /// Which parameters learn; all without it.
@@ -68,7 +68,7 @@ impl RecordingExecutor {
             direct,
             tape: Tape::default(),
             documents: DocumentRows::default(),
-            back: RotaryAngles::new(RotaryLayout::HalfSplit),
+            back: RotaryTables::default(),
             attention: AttentionGradientScratch::default(),
             products: BackwardScratch::default(),
             learning: None,
@@ -104,16 +104,15 @@ impl RecordingExecutor {
     pub fn begin_documents(
         &mut self,
         documents: &DocumentRows,
-        rotary: &RotaryFrequencies,
+        rotary: &[RotaryFrequencies],
     ) -> Result<(), TensorError> {
         self.tape.clear(&mut self.direct.workspace);
         self.documents = DocumentRows::default();
         self.direct.begin_documents(documents, rotary)?;
         self.documents.clone_from(documents);
         self.direct.workspace.begin_batch(documents.rows());
-        let radians = rotary.radians.iter().map(|radians| -radians).collect();
-        let back = RotaryFrequencies { radians, ..rotary.clone() };
-        self.back.set(&back, documents.positions());
+        let back: Vec<RotaryFrequencies> = rotary.iter().map(RotaryFrequencies::reversed).collect();
+        self.back.set(&back, || documents.positions());
         self.routers.clear_statistics();
         self.layer = None;
         Ok(())
@@ -254,6 +253,15 @@ impl RecordingExecutor {
         }
     }
 
+    /// The values of a node for an operation that works in place and is the last of the forward pass to read them: in memory of their own
+    /// where something else reads the node.
+    fn taken(&mut self, what: &'static str, node: usize) -> Result<Activations, TensorError> {
+        match self.tape.take_unread(node) {
+            Some(values) => Ok(values),
+            None => self.direct.copy(self.tape.values(what, node)?),
+        }
+    }
+
     fn consume(&mut self, node: usize) {
         self.tape.consume(node, &mut self.direct.workspace);
     }
@@ -287,12 +295,12 @@ impl Executor for RecordingExecutor {
     fn begin<'a>(
         &mut self,
         _: impl Iterator<Item = SequenceRows<'a>>,
-        _: &RotaryFrequencies,
+        _: &[RotaryFrequencies],
     ) -> Result<(), TensorError> {
         Err(TensorError::NotRecorded { what: "sequences over KV pages (begin)" })
     }
 
-    fn begin_packed(&mut self, lengths: &[usize], rotary: &RotaryFrequencies) -> Result<(), TensorError> {
+    fn begin_packed(&mut self, lengths: &[usize], rotary: &[RotaryFrequencies]) -> Result<(), TensorError> {
         self.begin_documents(&DocumentRows::separate(lengths)?, rotary)
     }
 
@@ -380,17 +388,14 @@ impl Executor for RecordingExecutor {
         Ok(outputs)
     }
 
-    fn rope(&mut self, input: Recorded, head_dim: usize) -> Result<Recorded, TensorError> {
+    fn rope(&mut self, input: Recorded, head_dim: usize, table: usize) -> Result<Recorded, TensorError> {
         let input = self.tape.node("rope", &input)?;
         let is_cheap = self.tape.nodes[input].recipe.is_some();
-        let mut values = match self.tape.take_unread(input) {
-            Some(values) => values,
-            None => self.direct.copy(self.tape.values("rope", input)?)?,
-        };
-        self.direct.rotate(&mut values, head_dim)?;
+        let mut values = self.taken("rope", input)?;
+        self.direct.rotate(&mut values, head_dim, table)?;
         self.consume(input);
         let needs = self.need_gradients(&[input]);
-        Ok(self.record(values, needs, is_cheap, |out| Operation::Rope { input, head_dim, out }))
+        Ok(self.record(values, needs, is_cheap, |out| Operation::Rope { input, head_dim, table, out }))
     }
 
     fn attention(
@@ -426,14 +431,21 @@ impl Executor for RecordingExecutor {
         Ok(out)
     }
 
-    fn swiglu(&mut self, gate: Recorded, up: Recorded) -> Result<Recorded, TensorError> {
-        const WHAT: &str = "swiglu";
+    fn gated(
+        &mut self,
+        activation: GateActivation,
+        gate: Recorded,
+        up: Recorded,
+    ) -> Result<Recorded, TensorError> {
+        const WHAT: &str = "gated";
         let (gate, up) = (self.tape.node(WHAT, &gate)?, self.tape.node(WHAT, &up)?);
-        let out = self.direct.swiglu_of(self.tape.values(WHAT, gate)?, self.tape.values(WHAT, up)?)?;
+        let of = |node| self.tape.values(WHAT, node);
+        let (of_gate, of_up) = (of(gate)?, of(up)?);
+        let out = self.direct.gated_of(activation, of_gate, of_up)?;
         let needs = self.need_gradients(&[gate, up]);
         self.reads(needs, &[gate, up]);
         [gate, up].into_iter().for_each(|node| self.consume(node));
-        Ok(self.record(out, needs, true, |out| Operation::SwiGlu { gate, up, out }))
+        Ok(self.record(out, needs, true, |out| Operation::Gated { activation, gate, up, out }))
     }
 
     fn mixture_of_experts(
@@ -462,6 +474,24 @@ impl Executor for RecordingExecutor {
         self.consume(addend);
         let needs = self.need_gradients(&[sum, addend]);
         Ok(self.record(values, needs, false, |out| Operation::Add { sum, addend, out }))
+    }
+
+    fn scale(&mut self, input: Recorded, factor: f32) -> Result<Recorded, TensorError> {
+        let input = self.tape.node("scale", &input)?;
+        // As cheap to compute again as its input is.
+        let is_cheap = self.tape.nodes[input].recipe.is_some();
+        let mut values = self.taken("scale", input)?;
+        self.direct.scale_in_place(&mut values, factor);
+        self.consume(input);
+        let needs = self.need_gradients(&[input]);
+        Ok(self.record(values, needs, is_cheap, |out| Operation::Scale { input, factor, out }))
+    }
+
+    fn copy(&mut self, input: &Recorded) -> Result<Recorded, TensorError> {
+        let input = self.tape.node("copy", input)?;
+        let values = self.direct.copy(self.tape.values("copy", input)?)?;
+        let needs = self.need_gradients(&[input]);
+        Ok(self.record(values, needs, false, |out| Operation::Copy { input, out }))
     }
 
     fn select_rows(&mut self, input: Recorded, rows: &[usize]) -> Result<Recorded, TensorError> {

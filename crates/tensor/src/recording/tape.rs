@@ -1,13 +1,13 @@
 //! The tape: what was computed, in order, and the tensors that the backward pass will read.
 //!
 //! A tensor's values are kept only while something reads them. One that is cheap to compute again from kept ones (a norm's
-//! output, a rotated head, the product of SwiGLU) is computed again when the backward pass reads it.
+//! output, a rotated head, a gated product) is computed again when the backward pass reads it.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::direct::{Routes, Workspace};
-use crate::{Activations, AttentionShape, Expert, ParameterId, TensorError};
+use crate::{Activations, AttentionShape, Expert, GateActivation, ParameterId, TensorError};
 
 /// A tensor of a [`super::RecordingExecutor`]: a place on its tape.
 #[derive(Debug)]
@@ -101,10 +101,12 @@ pub(super) enum Operation {
     Rope {
         input: usize,
         head_dim: usize,
+        table: usize,
         out: usize,
     },
     Attention(Box<RecordedAttention>),
-    SwiGlu {
+    Gated {
+        activation: GateActivation,
         gate: usize,
         up: usize,
         out: usize,
@@ -113,6 +115,15 @@ pub(super) enum Operation {
     Add {
         sum: usize,
         addend: usize,
+        out: usize,
+    },
+    Scale {
+        input: usize,
+        factor: f32,
+        out: usize,
+    },
+    Copy {
+        input: usize,
         out: usize,
     },
     SelectRows {
@@ -160,9 +171,11 @@ impl Operation {
             Operation::Linear { .. } => "linear",
             Operation::Rope { .. } => "rope",
             Operation::Attention(_) => "attention",
-            Operation::SwiGlu { .. } => "swiglu",
+            Operation::Gated { .. } => "gated",
             Operation::Mixture(_) => "mixture_of_experts",
             Operation::Add { .. } => "add",
+            Operation::Scale { .. } => "scale",
+            Operation::Copy { .. } => "copy",
             Operation::SelectRows { .. } => "select_rows",
         }
     }

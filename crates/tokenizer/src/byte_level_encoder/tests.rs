@@ -126,3 +126,19 @@ fn text_that_nfc_changes_needs_no_library() {
     let text = "e<|im_end|>\u{301}e\u{301}";
     assert_eq!(qwen.encode(text, Specials::Parse).unwrap(), qwen.encode_by_library(text).unwrap().ids);
 }
+
+/// Regression: words that tokenizers from tiktoken take by what lies between them (Phi-4's, OLMo 2's) went through the library.
+#[test]
+fn words_that_are_said_in_the_other_way_need_no_library() {
+    let golden: Value =
+        serde_json::from_str(include_str!("../../tests/data/family_tokenizers.json")).unwrap();
+    let case = golden["cases"].as_array().unwrap().iter().find(|case| case["name"] == "Phi-4").unwrap();
+    let split = &case["tokenizer"]["pre_tokenizer"]["pretokenizers"][0];
+    assert_eq!((split["behavior"].as_str(), split["invert"].as_bool()), (Some("Removed"), Some(true)));
+    let tokenizer = Tokenizer::from_tokenizer_json(case["tokenizer"].to_string().as_bytes(), None).unwrap();
+    assert!(tokenizer.byte_level_encoder().is_some());
+    for text in golden["texts"].as_array().unwrap().iter().filter_map(Value::as_str) {
+        let expected = tokenizer.encode_by_library(text).unwrap();
+        assert_eq!(tokenizer.encode(text, Specials::Parse).unwrap(), expected.ids, "{text:?}");
+    }
+}

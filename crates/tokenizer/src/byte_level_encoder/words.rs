@@ -11,7 +11,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::tokenizer::SplitDelimiterBehavior;
 
-use crate::pre_tokenizers::{LLAMA3_WORDS, QWEN2_WORDS};
+use crate::pre_tokenizers::{LLAMA3_WORDS, QWEN2_WORDS, matches_everything};
 
 /// How text is split into words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +119,13 @@ impl WordRule {
 
     fn of_split(split: &Split) -> Option<Self> {
         let SplitPattern::Regex(expression) = &split.pattern else { return None };
-        if split.invert || split.behavior != SplitDelimiterBehavior::Isolated {
+        let keeps_matches = match split.behavior {
+            SplitDelimiterBehavior::Isolated => !split.invert,
+            // What lies between matches is taken away, and nothing does.
+            SplitDelimiterBehavior::Removed => split.invert && matches_everything(expression),
+            _ => false,
+        };
+        if !keeps_matches {
             return None;
         }
         match expression.as_str() {

@@ -11,7 +11,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use zhenjin_model::ModelConfig;
-use zhenjin_model::config::{ExpertsConfig, RopeConfig, RopeLayout, RopeScaling};
+use zhenjin_model::config::{
+    ExpertsConfig, Multipliers, NormPlacement, QueryKeyNorm, RopeConfig, RopeLayout, RopeScaling,
+};
+use zhenjin_tensor::GateActivation;
 
 use crate::plan::{OptimiserMemory, RunShape};
 
@@ -361,14 +364,19 @@ impl Configuration {
                 layout: RopeLayout::HalfSplit,
                 scaling: RopeScaling::None,
             },
+            windowed_rope: None,
             unrotated_layers: Vec::new(),
             sliding_window: None,
             rms_norm_epsilon: model.rms_norm_epsilon as f32,
+            norms: NormPlacement::Before,
+            norms_less_one: false,
             tied_embeddings: model.tied_embeddings,
             attention_bias: false,
             attention_output_bias: false,
             feed_forward_bias: false,
-            qk_norm: true,
+            qk_norm: QueryKeyNorm::Heads,
+            activation: GateActivation::Silu,
+            multipliers: Multipliers::default(),
             experts: (model.experts > 0).then(|| ExpertsConfig {
                 count: model.experts,
                 active: model.active_experts,

@@ -6,6 +6,7 @@
 //! as many values, `4·(t + 1)·width` forward and twice that backward; what it counts too much is the table of embeddings, which is only read.
 
 use serde::Serialize;
+use zhenjin_model::config::QueryKeyNorm;
 use zhenjin_model::{ModelConfig, WeightName};
 
 /// Numbers of parameters.
@@ -41,7 +42,13 @@ impl ParameterCount {
         let biases = if config.attention_bias { queries + 2 * kv } else { 0 }
             + if config.attention_output_bias { hidden } else { 0 }
             + if config.feed_forward_bias { 2 * inner + hidden } else { 0 };
-        let norms = 2 * hidden + if config.qk_norm { 2 * head_dim } else { 0 };
+        let placed = u64::from(config.norms.before()) + u64::from(config.norms.after());
+        let norms = 2 * placed * hidden
+            + match config.qk_norm {
+                QueryKeyNorm::Never => 0,
+                QueryKeyNorm::Heads => 2 * head_dim,
+                QueryKeyNorm::Whole => queries + kv,
+            };
         let [mut feed_forward, mut idle_matrices, mut routers] = [0; 3];
         for layer in 0..config.layers {
             let Some(experts) = config.experts_of(layer) else {
@@ -131,6 +138,7 @@ impl TokenOperations {
 mod tests {
     use super::super::tests::config;
     use super::*;
+    use zhenjin_model::config::{NormPlacement, SlidingWindow};
 
     #[test]
     fn counts_are_those_of_a_known_model() {
@@ -143,7 +151,7 @@ mod tests {
             heads: 9,
             kv_heads: 3,
             head_dim: 64,
-            qk_norm: false,
+            qk_norm: QueryKeyNorm::Never,
             ..config()
         };
         assert_eq!(ParameterCount::of(&smollm).total(), 134_515_008);
@@ -159,6 +167,14 @@ mod tests {
             ..config()
         };
         assert_eq!(ParameterCount::of(&qwen).total(), 596_049_920);
+        for (norms, qk_norm) in [
+            (NormPlacement::Before, QueryKeyNorm::Never),
+            (NormPlacement::After, QueryKeyNorm::Whole),
+            (NormPlacement::BeforeAndAfter, QueryKeyNorm::Heads),
+        ] {
+            let config = ModelConfig { norms, qk_norm, ..qwen.clone() };
+            assert_eq!(ParameterCount::of(&config).total(), config.parameters(), "{norms:?}");
+        }
         // Without attention and with a tied head, 6·N is exact but for the vectors.
         let operations = TokenOperations::of(&qwen, 1);
         let rule = 6.0 * 596_049_920.0;
@@ -175,7 +191,7 @@ mod tests {
         };
         let (all, windowed) = (by_hand(&|position| position + 1), by_hand(&|position| (position + 1).min(4)));
         assert!((TokenOperations::of(&config, 10).attention - all).abs() < 1e-6);
-        config.sliding_window = Some(zhenjin_model::config::SlidingWindow { positions: 4, first_layer: 0 });
+        config.sliding_window = Some(SlidingWindow { positions: 4, layers: vec![0] });
         assert!((TokenOperations::of(&config, 10).attention - windowed).abs() < 1e-6);
     }
 }

@@ -14,7 +14,7 @@ pub(crate) fn config() -> ModelConfig {
         layers: 2,
         hidden_size: 64,
         intermediate_size: 192,
-        qk_norm: true,
+        qk_norm: zhenjin_model::config::QueryKeyNorm::Heads,
         ..zhenjin_model::testing::tiny_config()
     }
 }

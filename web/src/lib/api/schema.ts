@@ -1118,7 +1118,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the models that requests can name, encoders last; to requests with the header `anthropic-version`, in Anthropic's shape and without encoders. */
+        /** Lists the models that requests can name, embedding models last; to requests with the header `anthropic-version`, in Anthropic's shape and without embedding models. */
         get: operations["listModels"];
         put?: never;
         post?: never;
@@ -1617,21 +1617,21 @@ export interface components {
                 temperature?: number | null;
                 /** @description Keeps the smallest set of most likely tokens whose probabilities reach this sum. Default: the model's own, or 1. */
                 top_p?: number | null;
-                /** @description Keeps this many most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
+                /** @description Keeps only this many of the most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
                 top_k?: (number | null) | -1;
-                /** @description Drops tokens less likely than this fraction of the most likely one. Default: the model's own, or 0. Not part of OpenAI's API. */
+                /** @description Drops tokens whose probability is less than this fraction of the most likely one's. Default: the model's own, or 0. Not part of OpenAI's API. */
                 min_p?: number | null;
-                /** @description Divides positive and multiplies negative logits of tokens that prompt or answer already hold. Default: the model's own, or 1. Not part of OpenAI's API. */
+                /** @description Divides positive logits, and multiplies negative ones, of tokens that stand in the prompt or the answer already. Default: the model's own, or 1. Not part of OpenAI's API. */
                 repetition_penalty?: number | null;
-                /** @description Subtracted once from the logit of every token that the answer already holds. Default: 0. */
+                /** @description Subtracted once from the logit of every token that stands in the answer already. Default: 0. */
                 presence_penalty?: number | null;
-                /** @description Subtracted from a token's logit for each time that the answer already holds it. Default: 0. */
+                /** @description Subtracted from a token's logit once for each time that it stands in the answer already. Default: 0. */
                 frequency_penalty?: number | null;
-                /** @description Where the random numbers come from: the same request with the same seed gives the same answer, whatever else runs. Default: a fresh one. */
+                /** @description The seed of the random numbers: the same request with the same seed gets the same answer, whatever else runs at the time. Default: a new one for each request. */
                 seed?: number | null;
-                /** @description The most tokens to generate. Default, and -1: what the context has room for. */
+                /** @description The most tokens to generate. -1, and the default: as many as the context has room for. */
                 max_tokens?: (number | null) | -1;
-                /** @description Whether an answer that repeats itself without end is ended, with `finish_reason` `length` and `stop_reason` `repetition_detected`. true: if it repeats the same 512 tokens or more, at least 4 times a pattern of 16 different tokens or more and at most 512, or 1,024 tokens of any pattern. An object: if a pattern of `min_pattern_size` to `max_pattern_size` tokens stands there `min_count` times (`max_pattern_size` 0: never). Default: as the server was told, else true. Not part of OpenAI's API. */
+                /** @description Whether an answer that repeats the same tokens again and again is ended; its `finish_reason` is then `length` and its `stop_reason` `repetition_detected`. true: it is ended when it ends with a pattern of at most 512 tokens that stands there at least 4 times in a row, and these repetitions have 1,024 tokens or more, or 512 or more if the pattern has at least 16 different tokens. An object: it is ended when it ends with a pattern of `min_pattern_size` to `max_pattern_size` tokens that stands there `min_count` times in a row. false, or a `max_pattern_size` of 0: it is never ended for this. Default: the server's setting, which is true unless it was turned off. Not part of OpenAI's API. */
                 repetition_detection?: (boolean | {
                     max_pattern_size?: number | null;
                     min_pattern_size?: number | null;
@@ -1979,21 +1979,21 @@ export interface components {
                 temperature?: number | null;
                 /** @description Keeps the smallest set of most likely tokens whose probabilities reach this sum. Default: the model's own, or 1. */
                 top_p?: number | null;
-                /** @description Keeps this many most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
+                /** @description Keeps only this many of the most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
                 top_k?: (number | null) | -1;
-                /** @description Drops tokens less likely than this fraction of the most likely one. Default: the model's own, or 0. Not part of OpenAI's API. */
+                /** @description Drops tokens whose probability is less than this fraction of the most likely one's. Default: the model's own, or 0. Not part of OpenAI's API. */
                 min_p?: number | null;
-                /** @description Divides positive and multiplies negative logits of tokens that prompt or answer already hold. Default: the model's own, or 1. Not part of OpenAI's API. */
+                /** @description Divides positive logits, and multiplies negative ones, of tokens that stand in the prompt or the answer already. Default: the model's own, or 1. Not part of OpenAI's API. */
                 repetition_penalty?: number | null;
-                /** @description Subtracted once from the logit of every token that the answer already holds. Default: 0. */
+                /** @description Subtracted once from the logit of every token that stands in the answer already. Default: 0. */
                 presence_penalty?: number | null;
-                /** @description Subtracted from a token's logit for each time that the answer already holds it. Default: 0. */
+                /** @description Subtracted from a token's logit once for each time that it stands in the answer already. Default: 0. */
                 frequency_penalty?: number | null;
-                /** @description Where the random numbers come from: the same request with the same seed gives the same answer, whatever else runs. Default: a fresh one. */
+                /** @description The seed of the random numbers: the same request with the same seed gets the same answer, whatever else runs at the time. Default: a new one for each request. */
                 seed?: number | null;
-                /** @description The most tokens to generate. Default, and -1: what the context has room for. */
+                /** @description The most tokens to generate. -1, and the default: as many as the context has room for. */
                 max_tokens?: (number | null) | -1;
-                /** @description Whether an answer that repeats itself without end is ended, with `finish_reason` `length` and `stop_reason` `repetition_detected`. true: if it repeats the same 512 tokens or more, at least 4 times a pattern of 16 different tokens or more and at most 512, or 1,024 tokens of any pattern. An object: if a pattern of `min_pattern_size` to `max_pattern_size` tokens stands there `min_count` times (`max_pattern_size` 0: never). Default: as the server was told, else true. Not part of OpenAI's API. */
+                /** @description Whether an answer that repeats the same tokens again and again is ended; its `finish_reason` is then `length` and its `stop_reason` `repetition_detected`. true: it is ended when it ends with a pattern of at most 512 tokens that stands there at least 4 times in a row, and these repetitions have 1,024 tokens or more, or 512 or more if the pattern has at least 16 different tokens. An object: it is ended when it ends with a pattern of `min_pattern_size` to `max_pattern_size` tokens that stands there `min_count` times in a row. false, or a `max_pattern_size` of 0: it is never ended for this. Default: the server's setting, which is true unless it was turned off. Not part of OpenAI's API. */
                 repetition_detection?: (boolean | {
                     max_pattern_size?: number | null;
                     min_pattern_size?: number | null;
@@ -2273,21 +2273,21 @@ export interface components {
                 temperature?: number | null;
                 /** @description Keeps the smallest set of most likely tokens whose probabilities reach this sum. Default: the model's own, or 1. */
                 top_p?: number | null;
-                /** @description Keeps this many most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
+                /** @description Keeps only this many of the most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
                 top_k?: (number | null) | -1;
-                /** @description Drops tokens less likely than this fraction of the most likely one. Default: the model's own, or 0. Not part of OpenAI's API. */
+                /** @description Drops tokens whose probability is less than this fraction of the most likely one's. Default: the model's own, or 0. Not part of OpenAI's API. */
                 min_p?: number | null;
-                /** @description Divides positive and multiplies negative logits of tokens that prompt or answer already hold. Default: the model's own, or 1. Not part of OpenAI's API. */
+                /** @description Divides positive logits, and multiplies negative ones, of tokens that stand in the prompt or the answer already. Default: the model's own, or 1. Not part of OpenAI's API. */
                 repetition_penalty?: number | null;
-                /** @description Subtracted once from the logit of every token that the answer already holds. Default: 0. */
+                /** @description Subtracted once from the logit of every token that stands in the answer already. Default: 0. */
                 presence_penalty?: number | null;
-                /** @description Subtracted from a token's logit for each time that the answer already holds it. Default: 0. */
+                /** @description Subtracted from a token's logit once for each time that it stands in the answer already. Default: 0. */
                 frequency_penalty?: number | null;
-                /** @description Where the random numbers come from: the same request with the same seed gives the same answer, whatever else runs. Default: a fresh one. */
+                /** @description The seed of the random numbers: the same request with the same seed gets the same answer, whatever else runs at the time. Default: a new one for each request. */
                 seed?: number | null;
-                /** @description The most tokens to generate. Default, and -1: what the context has room for. */
+                /** @description The most tokens to generate. -1, and the default: as many as the context has room for. */
                 max_tokens?: (number | null) | -1;
-                /** @description Whether an answer that repeats itself without end is ended, with `finish_reason` `length` and `stop_reason` `repetition_detected`. true: if it repeats the same 512 tokens or more, at least 4 times a pattern of 16 different tokens or more and at most 512, or 1,024 tokens of any pattern. An object: if a pattern of `min_pattern_size` to `max_pattern_size` tokens stands there `min_count` times (`max_pattern_size` 0: never). Default: as the server was told, else true. Not part of OpenAI's API. */
+                /** @description Whether an answer that repeats the same tokens again and again is ended; its `finish_reason` is then `length` and its `stop_reason` `repetition_detected`. true: it is ended when it ends with a pattern of at most 512 tokens that stands there at least 4 times in a row, and these repetitions have 1,024 tokens or more, or 512 or more if the pattern has at least 16 different tokens. An object: it is ended when it ends with a pattern of `min_pattern_size` to `max_pattern_size` tokens that stands there `min_count` times in a row. false, or a `max_pattern_size` of 0: it is never ended for this. Default: the server's setting, which is true unless it was turned off. Not part of OpenAI's API. */
                 repetition_detection?: (boolean | {
                     max_pattern_size?: number | null;
                     min_pattern_size?: number | null;
@@ -2877,9 +2877,9 @@ export interface components {
             owned_by: string;
             /** @description Whether it is in memory; if not, the next request loads it. Not part of OpenAI's API. */
             loaded: boolean;
-            /** @description Tokens in its context, of an encoder tokens of a text, if it is loaded. Not part of OpenAI's API. */
+            /** @description Tokens in its context, of an embedding model tokens of a text, if it is loaded. Not part of OpenAI's API. */
             context_length?: number | null;
-            /** @description Whether it is an encoder: it answers `/v1/embeddings` and nothing else. Not part of OpenAI's API. */
+            /** @description Whether it is an embedding model: it answers `/v1/embeddings` and nothing else. Not part of OpenAI's API. */
             embeds: boolean;
         };
         /** @description All served models. */
@@ -2917,21 +2917,21 @@ export interface components {
             temperature: number | null;
             /** @description Keeps the smallest set of most likely tokens whose probabilities reach this sum. Default: the model's own, or 1. */
             top_p: number | null;
-            /** @description Keeps this many most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
+            /** @description Keeps only this many of the most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
             top_k: (number | null) | -1;
-            /** @description Drops tokens less likely than this fraction of the most likely one. Default: the model's own, or 0. Not part of OpenAI's API. */
+            /** @description Drops tokens whose probability is less than this fraction of the most likely one's. Default: the model's own, or 0. Not part of OpenAI's API. */
             min_p: number | null;
-            /** @description Divides positive and multiplies negative logits of tokens that prompt or answer already hold. Default: the model's own, or 1. Not part of OpenAI's API. */
+            /** @description Divides positive logits, and multiplies negative ones, of tokens that stand in the prompt or the answer already. Default: the model's own, or 1. Not part of OpenAI's API. */
             repetition_penalty: number | null;
-            /** @description Subtracted once from the logit of every token that the answer already holds. Default: 0. */
+            /** @description Subtracted once from the logit of every token that stands in the answer already. Default: 0. */
             presence_penalty: number | null;
-            /** @description Subtracted from a token's logit for each time that the answer already holds it. Default: 0. */
+            /** @description Subtracted from a token's logit once for each time that it stands in the answer already. Default: 0. */
             frequency_penalty: number | null;
-            /** @description Where the random numbers come from: the same request with the same seed gives the same answer, whatever else runs. Default: a fresh one. */
+            /** @description The seed of the random numbers: the same request with the same seed gets the same answer, whatever else runs at the time. Default: a new one for each request. */
             seed: number | null;
-            /** @description The most tokens to generate. Default, and -1: what the context has room for. */
+            /** @description The most tokens to generate. -1, and the default: as many as the context has room for. */
             max_tokens: (number | null) | -1;
-            /** @description Whether an answer that repeats itself without end is ended, with `finish_reason` `length` and `stop_reason` `repetition_detected`. true: if it repeats the same 512 tokens or more, at least 4 times a pattern of 16 different tokens or more and at most 512, or 1,024 tokens of any pattern. An object: if a pattern of `min_pattern_size` to `max_pattern_size` tokens stands there `min_count` times (`max_pattern_size` 0: never). Default: as the server was told, else true. Not part of OpenAI's API. */
+            /** @description Whether an answer that repeats the same tokens again and again is ended; its `finish_reason` is then `length` and its `stop_reason` `repetition_detected`. true: it is ended when it ends with a pattern of at most 512 tokens that stands there at least 4 times in a row, and these repetitions have 1,024 tokens or more, or 512 or more if the pattern has at least 16 different tokens. An object: it is ended when it ends with a pattern of `min_pattern_size` to `max_pattern_size` tokens that stands there `min_count` times in a row. false, or a `max_pattern_size` of 0: it is never ended for this. Default: the server's setting, which is true unless it was turned off. Not part of OpenAI's API. */
             repetition_detection: (boolean | {
                 max_pattern_size?: number | null;
                 min_pattern_size?: number | null;
@@ -3034,23 +3034,23 @@ export interface components {
             temperature?: number | null;
             /** @description Keeps the smallest set of most likely tokens whose probabilities reach this sum. Default: the model's own, or 1. */
             top_p?: number | null;
-            /** @description Keeps this many most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
+            /** @description Keeps only this many of the most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
             top_k?: (number | null) | -1;
-            /** @description Drops tokens less likely than this fraction of the most likely one. Default: the model's own, or 0. Not part of OpenAI's API. */
+            /** @description Drops tokens whose probability is less than this fraction of the most likely one's. Default: the model's own, or 0. Not part of OpenAI's API. */
             min_p?: number | null;
-            /** @description Divides positive and multiplies negative logits of tokens that prompt or answer already hold. Default: the model's own, or 1. Not part of OpenAI's API. */
+            /** @description Divides positive logits, and multiplies negative ones, of tokens that stand in the prompt or the answer already. Default: the model's own, or 1. Not part of OpenAI's API. */
             repetition_penalty?: number | null;
-            /** @description Subtracted once from the logit of every token that the answer already holds. Default: 0. */
+            /** @description Subtracted once from the logit of every token that stands in the answer already. Default: 0. */
             presence_penalty?: number | null;
-            /** @description Subtracted from a token's logit for each time that the answer already holds it. Default: 0. */
+            /** @description Subtracted from a token's logit once for each time that it stands in the answer already. Default: 0. */
             frequency_penalty?: number | null;
-            /** @description Added to the logits of these token ids: an object of ids to numbers from -100 to 100, at most 1,024 of them. */
+            /** @description What is added to the logits of tokens: an object from token ids to numbers from -100 to 100, with at most 1,024 ids. */
             logit_bias?: {
                 [key: string]: number;
             } | null;
-            /** @description Where the random numbers come from: the same request with the same seed gives the same answer, whatever else runs. Default: a fresh one. */
+            /** @description The seed of the random numbers: the same request with the same seed gets the same answer, whatever else runs at the time. Default: a new one for each request. */
             seed?: number | null;
-            /** @description How many answers, at most 32. With `seed`, the first answer uses it and each further one a seed made from it. Default: 1. */
+            /** @description How many answers to give. With `seed`, the first answer uses it and each further one uses a seed made from it. Default: 1. */
             n?: number | null;
             /** @description Texts that end the answer and are not part of it: one string or up to 16, none of them empty, each of at most 1,024 bytes. */
             stop?: (string | string[]) | null;
@@ -3058,18 +3058,18 @@ export interface components {
             stop_token_ids?: number[] | null;
             /** @description Send the answer as it arises, as server-sent events. */
             stream?: boolean | null;
-            /** @description `include_usage`: a last event with the usage; with `continuous_usage_stats` every event has the usage so far. `include_obfuscation`: only false; events are not padded. Only together with `stream`. */
+            /** @description `include_usage`: one more event at the end, with the usage; if `continuous_usage_stats` is true too, every event has the usage so far. `include_obfuscation`: only false, as events are not padded. Only together with `stream`. */
             stream_options?: {
                 include_usage?: boolean | null;
                 continuous_usage_stats?: boolean | null;
                 /** @enum {unknown} */
                 include_obfuscation?: false | null;
             } | null;
-            /** @description A regular expression that the whole answer matches. Only one of `regex`, `grammar` and a JSON `response_format`. Not part of OpenAI's API. */
+            /** @description A regular expression that the whole answer matches. Only one field may say what the answer must look like. Not part of OpenAI's API. */
             regex?: string | null;
-            /** @description A grammar in Lark's notation that the whole answer matches. Only one of `regex`, `grammar` and a JSON `response_format`. Not part of OpenAI's API. */
+            /** @description A grammar in Lark's notation that the whole answer matches. Only one field may say what the answer must look like. Not part of OpenAI's API. */
             grammar?: string | null;
-            /** @description Whether an answer that repeats itself without end is ended, with `finish_reason` `length` and `stop_reason` `repetition_detected`. true: if it repeats the same 512 tokens or more, at least 4 times a pattern of 16 different tokens or more and at most 512, or 1,024 tokens of any pattern. An object: if a pattern of `min_pattern_size` to `max_pattern_size` tokens stands there `min_count` times (`max_pattern_size` 0: never). Default: as the server was told, else true. Not part of OpenAI's API. */
+            /** @description Whether an answer that repeats the same tokens again and again is ended; its `finish_reason` is then `length` and its `stop_reason` `repetition_detected`. true: it is ended when it ends with a pattern of at most 512 tokens that stands there at least 4 times in a row, and these repetitions have 1,024 tokens or more, or 512 or more if the pattern has at least 16 different tokens. An object: it is ended when it ends with a pattern of `min_pattern_size` to `max_pattern_size` tokens that stands there `min_count` times in a row. false, or a `max_pattern_size` of 0: it is never ended for this. Default: the server's setting, which is true unless it was turned off. Not part of OpenAI's API. */
             repetition_detection?: (boolean | {
                 max_pattern_size?: number | null;
                 min_pattern_size?: number | null;
@@ -3077,7 +3077,7 @@ export interface components {
             }) | null;
             /** @description No effect here. Users are not told apart. */
             user?: string | null;
-            /** @description The conversation. Roles `system`, `developer`, `user`, `assistant`, `tool`; contents are texts, or lists of text parts. Images, audio and files are refused. An answer comes back as it was given: with `reasoning_content` or `reasoning`, which the template gets where it asks for it, and with fields without effect such as `annotations`, `parsed`, `cache_control` and `index`. */
+            /** @description The conversation. Roles `system`, `developer`, `user`, `assistant`, `tool`; contents are texts, or lists of text parts. Images, audio and files are refused. An earlier answer may be sent back as it was received: with `reasoning_content` or `reasoning`, which the chat template gets if it reads them, and with fields that have no effect, such as `annotations`, `parsed`, `cache_control` and `index`. */
             messages: [
                 {
                     /** @enum {unknown} */
@@ -3442,15 +3442,15 @@ export interface components {
                     thinking_blocks?: unknown;
                 })[]
             ];
-            /** @description The most tokens to generate. Default, and -1: what the context has room for. */
+            /** @description The most tokens to generate. -1, and the default: as many as the context has room for. */
             max_tokens?: (number | null) | -1;
             /** @description The newer name of `max_tokens`; only one of the two. */
             max_completion_tokens?: (number | null) | -1;
             /** @description Report the log-probability of every generated token. */
             logprobs?: boolean | null;
-            /** @description Report so many most likely tokens at each place. Only together with `logprobs`. */
+            /** @description Report this many of the most likely tokens at each place. Only together with `logprobs`. */
             top_logprobs?: number | null;
-            /** @description `text`, `json_object` (with a `schema` beside it, if you like), or `json_schema`, whose schema then holds whether or not `strict` is set. Objects with `properties` or `patternProperties` and without `additionalProperties` have no other properties. With tools, the answer is calls or in this format; where a call is required, the format has no effect. */
+            /** @description `text`, `json_object` (with a `schema` beside it, if you like), or `json_schema`, whose schema the answer has whether or not `strict` is set. Only one field may say what the answer must look like. Objects with `properties` or `patternProperties` and without `additionalProperties` have no other properties. With tools, the answer is either calls or text in this format; where a call is required, the format has no effect. */
             response_format?: ({
                 /** @constant */
                 type: "text";
@@ -3504,16 +3504,16 @@ export interface components {
                     }[];
                 };
             }) | null;
-            /** @description False: at most one call in an answer, as always with a named function. Default: true. */
+            /** @description False: at most one call in an answer, as is always so with a named function. Default: true. */
             parallel_tool_calls?: boolean | null;
             /** @description Variables for the model's chat template. One that the template does not read is refused; `enable_thinking`, `thinking` and `reasoning_effort` are read as the fields of these names. Not part of OpenAI's API. */
             chat_template_kwargs?: Record<string, never> | null;
             /**
-             * @description How much a thinking model thinks before it answers: `none` is off. Where its chat template only has a switch, every other value is on; where it has none, what cannot be changed is refused. Default: the template's own.
+             * @description How much a thinking model thinks before it answers; `none` turns thinking off. Where its chat template can only turn thinking on and off, every other value turns it on. Thinking is refused for a model that does not think, `none` for one that always thinks. Default: the template's own.
              * @enum {string|null}
              */
             reasoning_effort?: "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max" | null;
-            /** @description Whether a thinking model thinks before it answers; refused where its chat template has no switch for it. Not part of OpenAI's API. */
+            /** @description Whether a thinking model thinks before it answers. true is refused for a model that does not think, false for one that always thinks. Not part of OpenAI's API. */
             enable_thinking?: boolean | null;
             /** @description `effort` as `reasoning_effort`, `enabled` as `enable_thinking`. Not part of OpenAI's API. */
             reasoning?: {
@@ -3546,11 +3546,11 @@ export interface components {
             /** @description No effect here. Shared beginnings of prompts are found by their content, so no key is needed. */
             prompt_cache_key?: string | null;
             /**
-             * @description No effect here. Computed prompts stay in memory until the room is needed.
+             * @description No effect here. Computed prompts stay in memory until their room is needed.
              * @enum {string|null}
              */
             prompt_cache_retention?: "in_memory" | "24h" | null;
-            /** @description No effect here. Computed prompts stay in memory until the room is needed. */
+            /** @description No effect here. Computed prompts stay in memory until their room is needed. */
             prompt_cache_options?: unknown;
             /** @description No effect here. A hint that makes answers faster elsewhere; answers are the same without it. */
             prediction?: unknown;
@@ -3570,7 +3570,7 @@ export interface components {
             audio?: null;
             /**
              * @deprecated
-             * @description Refused. Models here know no such switch; ask for it in a message.
+             * @description Refused. Models here have no such setting; ask for it in a message.
              * @enum {unknown}
              */
             verbosity?: "medium" | null;
@@ -3598,17 +3598,13 @@ export interface components {
              * @enum {unknown}
              */
             function_call?: null;
-            /** @description The model's own end of the answer does not end it: it goes on to `max_tokens`, a stop text or a stop token. Not part of OpenAI's API. */
+            /** @description True: a token with which the model ends its answer does not end it; it goes on to `max_tokens`, a text of `stop` or a token of `stop_token_ids`. Default: false. Not part of OpenAI's API. */
             ignore_eos?: boolean | null;
-            /** @description The fewest tokens before a token can end the answer; a stop text still can. Not together with an output format. Default: 0. Not part of OpenAI's API. */
+            /** @description A token can end the answer only after this many others; a text of `stop` can end it earlier. Not together with a field that says what the answer must look like, nor with a required call. Default: 0. Not part of OpenAI's API. */
             min_tokens?: number | null;
             /** @description Another name of `repetition_penalty`; only one of the two. Not part of OpenAI's API. */
             repeat_penalty?: number | null;
-            /** @description Another name of `max_tokens`; only one of the two. Not part of OpenAI's API. */
-            n_predict?: (number | null) | -1;
-            /** @description Another name of `logprobs`, and in chats of `logprobs` with `top_logprobs`; 0 asks for nothing. Not part of OpenAI's API. */
-            n_probs?: number | null;
-            /** @description A JSON schema, or its text, that the answer follows. Not part of OpenAI's API. */
+            /** @description A JSON schema that the answer has, as an object or as its text. Only one field may say what the answer must look like. Not part of OpenAI's API. */
             json_schema?: (Record<string, never> | string) | null;
             /** @description Another name of `json_schema`. Not part of OpenAI's API. */
             guided_json?: (Record<string, never> | string) | null;
@@ -3637,7 +3633,7 @@ export interface components {
             guided_grammar?: null;
             /**
              * @deprecated
-             * @description Refused. There is one way of doing it. Not part of OpenAI's API.
+             * @description Refused. There is only one implementation here. Not part of OpenAI's API.
              * @enum {unknown}
              */
             guided_decoding_backend?: null;
@@ -3703,7 +3699,7 @@ export interface components {
             samplers?: null;
             /**
              * @deprecated
-             * @description Refused. `repetition_penalty` looks at the whole of prompt and answer. Not part of OpenAI's API.
+             * @description Refused. `repetition_penalty` looks at the whole prompt and the whole answer. Not part of OpenAI's API.
              * @enum {unknown}
              */
             repeat_last_n?: -1 | null;
@@ -3721,13 +3717,13 @@ export interface components {
             use_beam_search?: false | null;
             /**
              * @deprecated
-             * @description Refused. It belongs to beam search, which there is none. Not part of OpenAI's API.
+             * @description Refused. It belongs to beam search, which there is none of here. Not part of OpenAI's API.
              * @enum {unknown}
              */
             length_penalty?: 1 | 1 | null;
             /**
              * @deprecated
-             * @description Refused. It belongs to beam search, which there is none. Not part of OpenAI's API.
+             * @description Refused. It belongs to beam search, which there is none of here. Not part of OpenAI's API.
              * @enum {unknown}
              */
             early_stopping?: false | null;
@@ -3745,7 +3741,7 @@ export interface components {
             allowed_token_ids?: never[] | null;
             /**
              * @deprecated
-             * @description Refused. No code of a request runs here. Not part of OpenAI's API.
+             * @description Refused. Code that a request brings is not run here. Not part of OpenAI's API.
              * @enum {unknown}
              */
             logits_processors?: never[] | null;
@@ -3823,7 +3819,7 @@ export interface components {
             return_progress?: false | null;
             /**
              * @deprecated
-             * @description Refused. Requests are served in the order in which they come. Not part of OpenAI's API.
+             * @description Refused. Requests are served in the order in which they arrive. Not part of OpenAI's API.
              * @enum {unknown}
              */
             priority?: 0 | 0 | null;
@@ -3835,19 +3831,23 @@ export interface components {
             lora?: never[] | null;
             /**
              * @deprecated
-             * @description Refused. A thought ends by itself, or at `max_tokens`. Not part of OpenAI's API.
+             * @description Refused. The model ends its thinking itself, or `max_tokens` ends it. Not part of OpenAI's API.
              * @enum {unknown}
              */
             thinking_budget?: -1 | null;
-            /** @description No effect here. Computed prompts stay in memory until the room is needed; answers are the same either way. Not part of OpenAI's API. */
+            /** @description No effect here. Computed prompts stay in memory until their room is needed; answers are the same either way. Not part of OpenAI's API. */
             cache_prompt?: boolean | null;
             /** @description No effect here. Requests have no fixed slots. Not part of OpenAI's API. */
             id_slot?: number | null;
             /** @description No effect here. Nothing of a prompt is ever dropped. Not part of OpenAI's API. */
             n_keep?: number | null;
+            /** @description Another name of `max_tokens` and `max_completion_tokens`; only one of the three. Not part of OpenAI's API. */
+            n_predict?: (number | null) | -1;
+            /** @description Another name of `logprobs` with `top_logprobs`: from 1, report the log-probability of every generated token and this many of the most likely tokens at each place. Not together with them. 0 and the default: report nothing. Not part of OpenAI's API. */
+            n_probs?: number | null;
             /**
              * @deprecated
-             * @description Refused. `n` answers are returned as they are. Not part of OpenAI's API.
+             * @description Refused. All `n` answers are returned, none is chosen among them. Not part of OpenAI's API.
              * @enum {unknown}
              */
             best_of?: 1 | 1 | null;
@@ -3859,7 +3859,7 @@ export interface components {
             echo?: false | null;
             /**
              * @deprecated
-             * @description Refused. What is answered is always the model's turn. Not part of OpenAI's API.
+             * @description Refused. The prompt always ends where the model's turn begins. Not part of OpenAI's API.
              * @enum {unknown}
              */
             add_generation_prompt?: true | null;
@@ -3883,7 +3883,7 @@ export interface components {
             chat_template?: null;
             /**
              * @deprecated
-             * @description Refused. Put them into a message. Not part of OpenAI's API.
+             * @description Refused. Put documents into a message. Not part of OpenAI's API.
              * @enum {unknown}
              */
             documents?: never[] | null;
@@ -3925,23 +3925,23 @@ export interface components {
             temperature?: number | null;
             /** @description Keeps the smallest set of most likely tokens whose probabilities reach this sum. Default: the model's own, or 1. */
             top_p?: number | null;
-            /** @description Keeps this many most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
+            /** @description Keeps only this many of the most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
             top_k?: (number | null) | -1;
-            /** @description Drops tokens less likely than this fraction of the most likely one. Default: the model's own, or 0. Not part of OpenAI's API. */
+            /** @description Drops tokens whose probability is less than this fraction of the most likely one's. Default: the model's own, or 0. Not part of OpenAI's API. */
             min_p?: number | null;
-            /** @description Divides positive and multiplies negative logits of tokens that prompt or answer already hold. Default: the model's own, or 1. Not part of OpenAI's API. */
+            /** @description Divides positive logits, and multiplies negative ones, of tokens that stand in the prompt or the answer already. Default: the model's own, or 1. Not part of OpenAI's API. */
             repetition_penalty?: number | null;
-            /** @description Subtracted once from the logit of every token that the answer already holds. Default: 0. */
+            /** @description Subtracted once from the logit of every token that stands in the answer already. Default: 0. */
             presence_penalty?: number | null;
-            /** @description Subtracted from a token's logit for each time that the answer already holds it. Default: 0. */
+            /** @description Subtracted from a token's logit once for each time that it stands in the answer already. Default: 0. */
             frequency_penalty?: number | null;
-            /** @description Added to the logits of these token ids: an object of ids to numbers from -100 to 100, at most 1,024 of them. */
+            /** @description What is added to the logits of tokens: an object from token ids to numbers from -100 to 100, with at most 1,024 ids. */
             logit_bias?: {
                 [key: string]: number;
             } | null;
-            /** @description Where the random numbers come from: the same request with the same seed gives the same answer, whatever else runs. Default: a fresh one. */
+            /** @description The seed of the random numbers: the same request with the same seed gets the same answer, whatever else runs at the time. Default: a new one for each request. */
             seed?: number | null;
-            /** @description How many answers, at most 32. With `seed`, the first answer uses it and each further one a seed made from it. Default: 1. */
+            /** @description How many answers to give. With `seed`, the first answer uses it and each further one uses a seed made from it. Default: 1. */
             n?: number | null;
             /** @description Texts that end the answer and are not part of it: one string or up to 16, none of them empty, each of at most 1,024 bytes. */
             stop?: (string | string[]) | null;
@@ -3949,18 +3949,18 @@ export interface components {
             stop_token_ids?: number[] | null;
             /** @description Send the answer as it arises, as server-sent events. */
             stream?: boolean | null;
-            /** @description `include_usage`: a last event with the usage; with `continuous_usage_stats` every event has the usage so far. `include_obfuscation`: only false; events are not padded. Only together with `stream`. */
+            /** @description `include_usage`: one more event at the end, with the usage; if `continuous_usage_stats` is true too, every event has the usage so far. `include_obfuscation`: only false, as events are not padded. Only together with `stream`. */
             stream_options?: {
                 include_usage?: boolean | null;
                 continuous_usage_stats?: boolean | null;
                 /** @enum {unknown} */
                 include_obfuscation?: false | null;
             } | null;
-            /** @description A regular expression that the whole answer matches. Only one of `regex`, `grammar` and a JSON `response_format`. Not part of OpenAI's API. */
+            /** @description A regular expression that the whole answer matches. Only one field may say what the answer must look like. Not part of OpenAI's API. */
             regex?: string | null;
-            /** @description A grammar in Lark's notation that the whole answer matches. Only one of `regex`, `grammar` and a JSON `response_format`. Not part of OpenAI's API. */
+            /** @description A grammar in Lark's notation that the whole answer matches. Only one field may say what the answer must look like. Not part of OpenAI's API. */
             grammar?: string | null;
-            /** @description Whether an answer that repeats itself without end is ended, with `finish_reason` `length` and `stop_reason` `repetition_detected`. true: if it repeats the same 512 tokens or more, at least 4 times a pattern of 16 different tokens or more and at most 512, or 1,024 tokens of any pattern. An object: if a pattern of `min_pattern_size` to `max_pattern_size` tokens stands there `min_count` times (`max_pattern_size` 0: never). Default: as the server was told, else true. Not part of OpenAI's API. */
+            /** @description Whether an answer that repeats the same tokens again and again is ended; its `finish_reason` is then `length` and its `stop_reason` `repetition_detected`. true: it is ended when it ends with a pattern of at most 512 tokens that stands there at least 4 times in a row, and these repetitions have 1,024 tokens or more, or 512 or more if the pattern has at least 16 different tokens. An object: it is ended when it ends with a pattern of `min_pattern_size` to `max_pattern_size` tokens that stands there `min_count` times in a row. false, or a `max_pattern_size` of 0: it is never ended for this. Default: the server's setting, which is true unless it was turned off. Not part of OpenAI's API. */
             repetition_detection?: (boolean | {
                 max_pattern_size?: number | null;
                 min_pattern_size?: number | null;
@@ -3968,7 +3968,7 @@ export interface components {
             }) | null;
             /** @description No effect here. Users are not told apart. */
             user?: string | null;
-            /** @description One text, a list of texts, a list of token ids, or a list of such lists; at most 32 prompts, and 64 answers to all of them together. The texts of special tokens stay plain text. */
+            /** @description One text, a list of texts, a list of token ids, or a list of such lists; at most 32 prompts, and at most 64 answers to all of them together. The name of a special token in a text is plain text. */
             prompt: string | string[] | [
                 number,
                 ...number[]
@@ -3976,13 +3976,13 @@ export interface components {
                 number,
                 ...number[]
             ][];
-            /** @description The most tokens to generate; 0 only with `echo`; -1: what the context has room for. Default: 16. */
+            /** @description The most tokens to generate. 0: only with `echo`. -1: as many as the context has room for. Default: 16. */
             max_tokens?: (number | null) | -1;
-            /** @description Generate so many answers and return the `n` with the highest mean log-probability. Prompts times `best_of` are at most 64. Not with `stream`. Default: `n`. */
+            /** @description Generate this many answers to each prompt and return the `n` with the highest mean log-probability of a token. The number of prompts times `best_of` is at most 64. With `stream` it cannot be more than `n`. Default: `n`. */
             best_of?: number | null;
-            /** @description Put the prompt before the answer, with its log-probabilities if `logprobs` is given. */
+            /** @description Return the prompt before the answer, with its log-probabilities if `logprobs` is given. */
             echo?: boolean | null;
-            /** @description Report the log-probability of every token, and of so many most likely ones at its place. */
+            /** @description Report the log-probability of every token, and of this many of the most likely tokens at its place. */
             logprobs?: number | null;
             /**
              * @deprecated
@@ -3990,17 +3990,13 @@ export interface components {
              * @enum {unknown}
              */
             suffix?: "" | null;
-            /** @description The model's own end of the answer does not end it: it goes on to `max_tokens`, a stop text or a stop token. Not part of OpenAI's API. */
+            /** @description True: a token with which the model ends its answer does not end it; it goes on to `max_tokens`, a text of `stop` or a token of `stop_token_ids`. Default: false. Not part of OpenAI's API. */
             ignore_eos?: boolean | null;
-            /** @description The fewest tokens before a token can end the answer; a stop text still can. Not together with an output format. Default: 0. Not part of OpenAI's API. */
+            /** @description A token can end the answer only after this many others; a text of `stop` can end it earlier. Not together with a field that says what the answer must look like, nor with a required call. Default: 0. Not part of OpenAI's API. */
             min_tokens?: number | null;
             /** @description Another name of `repetition_penalty`; only one of the two. Not part of OpenAI's API. */
             repeat_penalty?: number | null;
-            /** @description Another name of `max_tokens`; only one of the two. Not part of OpenAI's API. */
-            n_predict?: (number | null) | -1;
-            /** @description Another name of `logprobs`, and in chats of `logprobs` with `top_logprobs`; 0 asks for nothing. Not part of OpenAI's API. */
-            n_probs?: number | null;
-            /** @description A JSON schema, or its text, that the answer follows. Not part of OpenAI's API. */
+            /** @description A JSON schema that the answer has, as an object or as its text. Only one field may say what the answer must look like. Not part of OpenAI's API. */
             json_schema?: (Record<string, never> | string) | null;
             /** @description Another name of `json_schema`. Not part of OpenAI's API. */
             guided_json?: (Record<string, never> | string) | null;
@@ -4029,7 +4025,7 @@ export interface components {
             guided_grammar?: null;
             /**
              * @deprecated
-             * @description Refused. There is one way of doing it. Not part of OpenAI's API.
+             * @description Refused. There is only one implementation here. Not part of OpenAI's API.
              * @enum {unknown}
              */
             guided_decoding_backend?: null;
@@ -4095,7 +4091,7 @@ export interface components {
             samplers?: null;
             /**
              * @deprecated
-             * @description Refused. `repetition_penalty` looks at the whole of prompt and answer. Not part of OpenAI's API.
+             * @description Refused. `repetition_penalty` looks at the whole prompt and the whole answer. Not part of OpenAI's API.
              * @enum {unknown}
              */
             repeat_last_n?: -1 | null;
@@ -4113,13 +4109,13 @@ export interface components {
             use_beam_search?: false | null;
             /**
              * @deprecated
-             * @description Refused. It belongs to beam search, which there is none. Not part of OpenAI's API.
+             * @description Refused. It belongs to beam search, which there is none of here. Not part of OpenAI's API.
              * @enum {unknown}
              */
             length_penalty?: 1 | 1 | null;
             /**
              * @deprecated
-             * @description Refused. It belongs to beam search, which there is none. Not part of OpenAI's API.
+             * @description Refused. It belongs to beam search, which there is none of here. Not part of OpenAI's API.
              * @enum {unknown}
              */
             early_stopping?: false | null;
@@ -4137,7 +4133,7 @@ export interface components {
             allowed_token_ids?: never[] | null;
             /**
              * @deprecated
-             * @description Refused. No code of a request runs here. Not part of OpenAI's API.
+             * @description Refused. Code that a request brings is not run here. Not part of OpenAI's API.
              * @enum {unknown}
              */
             logits_processors?: never[] | null;
@@ -4215,7 +4211,7 @@ export interface components {
             return_progress?: false | null;
             /**
              * @deprecated
-             * @description Refused. Requests are served in the order in which they come. Not part of OpenAI's API.
+             * @description Refused. Requests are served in the order in which they arrive. Not part of OpenAI's API.
              * @enum {unknown}
              */
             priority?: 0 | 0 | null;
@@ -4227,19 +4223,23 @@ export interface components {
             lora?: never[] | null;
             /**
              * @deprecated
-             * @description Refused. A thought ends by itself, or at `max_tokens`. Not part of OpenAI's API.
+             * @description Refused. The model ends its thinking itself, or `max_tokens` ends it. Not part of OpenAI's API.
              * @enum {unknown}
              */
             thinking_budget?: -1 | null;
-            /** @description No effect here. Computed prompts stay in memory until the room is needed; answers are the same either way. Not part of OpenAI's API. */
+            /** @description No effect here. Computed prompts stay in memory until their room is needed; answers are the same either way. Not part of OpenAI's API. */
             cache_prompt?: boolean | null;
             /** @description No effect here. Requests have no fixed slots. Not part of OpenAI's API. */
             id_slot?: number | null;
             /** @description No effect here. Nothing of a prompt is ever dropped. Not part of OpenAI's API. */
             n_keep?: number | null;
+            /** @description Another name of `max_tokens`; only one of the two. Not part of OpenAI's API. */
+            n_predict?: (number | null) | -1;
+            /** @description Another name of `logprobs`, which may be up to 20 here; only one of the two. 0 and the default: report nothing. Not part of OpenAI's API. */
+            n_probs?: number | null;
             /**
              * @deprecated
-             * @description Refused. A text begins as the model was trained; token ids are used as they are. Not part of OpenAI's API.
+             * @description Refused. A text gets the tokens that texts began with in training; token ids are used as they are. Not part of OpenAI's API.
              * @enum {unknown}
              */
             add_special_tokens?: true | null;
@@ -4437,9 +4437,9 @@ export interface components {
                     name: string;
                 }[];
             }) | null;
-            /** @description False: at most one call in an answer, as always with a named function. Default: true. */
+            /** @description False: at most one call in an answer, as is always so with a named function. Default: true. */
             parallel_tool_calls?: boolean | null;
-            /** @description `format`: `text`, `json_object`, or `json_schema`, whose schema then holds whether or not `strict` is set. `verbosity`: only `medium`. */
+            /** @description `format`: `text`, `json_object`, or `json_schema`, whose schema the answer has whether or not `strict` is set. `verbosity`: only `medium`. */
             text?: {
                 format?: {
                     /** @enum {unknown} */
@@ -4456,7 +4456,7 @@ export interface components {
                 /** @enum {unknown} */
                 verbosity?: "medium" | null;
             } | null;
-            /** @description `effort`: whether and how much the model thinks, by the switches of its chat template; refused where the template has none. `summary` has no effect: thoughts are shown as they are, as `reasoning_text`. */
+            /** @description `effort`: as `reasoning_effort` in `/v1/chat/completions`. `summary` and its older name `generate_summary` have no effect: thoughts are returned as they are, as `reasoning_text`. */
             reasoning?: {
                 /** @enum {unknown} */
                 effort?: "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max" | null;
@@ -4465,35 +4465,35 @@ export interface components {
                 /** @enum {unknown} */
                 generate_summary?: "auto" | "concise" | "detailed" | null;
             } | null;
-            /** @description `message.output_text.logprobs`: report log-probabilities. `reasoning.encrypted_content`: thoughts a second time, in a form that is only meant to be sent back (it is not a secret). What else OpenAI names there belongs to tools that are not here. */
+            /** @description `message.output_text.logprobs`: report log-probabilities. `reasoning.encrypted_content`: return thoughts a second time, in a form that is only meant to be sent back (it is not a secret). The other values that OpenAI names have no effect: they belong to tools that are not here. */
             include?: ("message.output_text.logprobs" | "reasoning.encrypted_content" | "file_search_call.results" | "web_search_call.results" | "web_search_call.action.sources" | "message.input_image.image_url" | "computer_call_output.output.image_url" | "code_interpreter_call.outputs")[] | null;
-            /** @description The most tokens to generate, thoughts included. Default: what the context has room for. */
+            /** @description The most tokens to generate, thoughts included. Default: as many as the context has room for. */
             max_output_tokens?: number | null;
-            /** @description As in `/v1/chat/completions`, like all of the following. */
+            /** @description As in `/v1/chat/completions`. */
             temperature?: number | null;
-            /** @description See there. */
+            /** @description As in `/v1/chat/completions`. */
             top_p?: number | null;
-            /** @description See there. */
+            /** @description As in `/v1/chat/completions`. */
             presence_penalty?: number | null;
-            /** @description See there. */
+            /** @description As in `/v1/chat/completions`. */
             frequency_penalty?: number | null;
-            /** @description See there. Not part of OpenAI's API. */
+            /** @description As in `/v1/chat/completions`. Not part of OpenAI's API. */
             top_k?: number | null;
-            /** @description See there. Not part of OpenAI's API. */
+            /** @description As in `/v1/chat/completions`. Not part of OpenAI's API. */
             min_p?: number | null;
-            /** @description See there. Not part of OpenAI's API. */
+            /** @description As in `/v1/chat/completions`. Not part of OpenAI's API. */
             repetition_penalty?: number | null;
-            /** @description See there. Not part of OpenAI's API. */
+            /** @description As in `/v1/chat/completions`. Not part of OpenAI's API. */
             seed?: number | null;
-            /** @description See there. Not part of OpenAI's API. */
+            /** @description As in `/v1/chat/completions`. Not part of OpenAI's API. */
             stop?: (string | string[]) | null;
-            /** @description See there. Not part of OpenAI's API. */
+            /** @description As in `/v1/chat/completions`. Not part of OpenAI's API. */
             chat_template_kwargs?: Record<string, never> | null;
-            /** @description Report log-probabilities, and so many most likely tokens at each place. */
+            /** @description From 1: report log-probabilities, and this many of the most likely tokens at each place. */
             top_logprobs?: number | null;
             /** @description Send the answer as it arises, as server-sent events. */
             stream?: boolean | null;
-            /** @description `include_obfuscation`: only false; events are not padded. Only together with `stream`. */
+            /** @description `include_obfuscation`: only false, as events are not padded. `include_usage` has no effect: the last event always has the usage. Only together with `stream`. */
             stream_options?: {
                 include_usage?: boolean | null;
                 /** @enum {unknown} */
@@ -4501,7 +4501,7 @@ export interface components {
             } | null;
             /**
              * @deprecated
-             * @description Refused. Answers are not stored; send the conversation with each request. Without the field nothing is stored either, but the items of recent answers stay in memory for a while, so that `item_reference` finds them; with false not even that.
+             * @description Refused. Answers are not stored; send the whole conversation with each request. Without the field nothing is stored either, but the items of recent answers stay in memory for a while, so that `item_reference` finds them; with false they do not.
              * @enum {unknown}
              */
             store?: false | null;
@@ -4547,9 +4547,9 @@ export interface components {
              * @enum {unknown}
              */
             moderation?: null;
-            /** @description No effect here. It counts calls of tools that a server runs; here are none. */
+            /** @description No effect here. It counts calls of tools that a server runs, of which there are none here. */
             max_tool_calls?: number | null;
-            /** @description No effect here. Given back with the answer; nothing is stored. */
+            /** @description No effect here. Returned with the answer; nothing is stored. */
             metadata?: {
                 [key: string]: string;
             } | null;
@@ -4571,15 +4571,15 @@ export interface components {
             prompt_cache_retention?: "in_memory" | "24h" | null;
             /** @description No effect here. See `prompt_cache_key`. */
             prompt_cache_options?: unknown;
-            /** @description No effect here. All may use all models here. */
+            /** @description No effect here. Everybody may use every model here. */
             access_programs?: unknown;
-            /** @description No effect here. Images are refused. */
+            /** @description No effect here. No images are made here. */
             image?: unknown;
             /** @description No effect here. Nothing runs in the background. */
             background_options?: unknown;
         };
         EmbeddingRequest: {
-            /** @description An encoder's name, as `/v1/models` lists it. Models that write text make no embeddings. */
+            /** @description An embedding model's name, as `/v1/models` lists it. Models that write text make no embeddings. */
             model: string;
             /** @description A text, a list of texts, a list of token ids, or a list of such lists; at most 2,048 of them. Texts get the model's special tokens, token ids are taken as they are. A text that is longer than the model reads is refused, never cut. */
             input: string | string[] | [
@@ -4594,11 +4594,11 @@ export interface components {
              * @enum {string|null}
              */
             encoding_format?: "float" | "base64" | null;
-            /** @description Keeps the first so many values of each vector, of unit length again if the model's are. Default: what the model's makers say, else all. */
+            /** @description Keeps only the first so many values of each vector; if the model's vectors have unit length, the shortened ones get it again. Default: what the model's makers say, else all. */
             dimensions?: number | null;
-            /** @description Put before every text, as `query: ` for models of the E5 family. Nothing is ever put there unasked. Not for token ids. Not part of OpenAI's API. */
+            /** @description A text that is put before every input, such as `query: ` for models of the E5 family. Nothing is ever put there unasked. Not for token ids. Not part of OpenAI's API. */
             prompt?: string | null;
-            /** @description Puts the prompt before every text that the model's makers gave this name. Not beside `prompt`, not for token ids. Not part of OpenAI's API. */
+            /** @description The name that the model's makers gave to a prompt, which is then put before every input. Not together with `prompt`, and not for token ids. Not part of OpenAI's API. */
             prompt_name?: string | null;
             /** @description No effect here. Users are not told apart. */
             user?: string | null;
@@ -4616,19 +4616,19 @@ export interface components {
             truncate_prompt_tokens?: null;
             /**
              * @deprecated
-             * @description Refused. The field `prompt` says what stands before texts. Not part of OpenAI's API.
+             * @description Refused. Send what is to stand before the texts in `prompt`. Not part of OpenAI's API.
              * @enum {unknown}
              */
             input_type?: null;
         };
         TokenizeRequest: {
-            /** @description The model's name, as `/v1/models` lists it. May be left out where one model is served. Not part of OpenAI's API. */
+            /** @description The model's name, as `/v1/models` lists it. May be left out if only one model is served. Not part of OpenAI's API. */
             model?: string | null;
-            /** @description A text, with the tokens that a completion puts before it. Or `content`, or `messages`. Not part of OpenAI's API. */
+            /** @description A text, which gets the tokens that a completion puts before it. Exactly one of `prompt`, `content` and `messages` must be given. Not part of OpenAI's API. */
             prompt?: string | null;
-            /** @description A text by itself. Not part of OpenAI's API. */
+            /** @description A text, to which nothing is added. Not part of OpenAI's API. */
             content?: string | null;
-            /** @description A conversation, as its chat template writes it. Not part of OpenAI's API. */
+            /** @description A conversation, as the model's chat template writes it. Not part of OpenAI's API. */
             messages?: [
                 {
                     /** @enum {unknown} */
@@ -4993,7 +4993,7 @@ export interface components {
                     thinking_blocks?: unknown;
                 })[]
             ] | null;
-            /** @description Functions that the conversation's model may call. Not part of OpenAI's API. */
+            /** @description Functions that the model may call. Only together with `messages`. Not part of OpenAI's API. */
             tools?: {
                 /** @constant */
                 type: "function";
@@ -5005,25 +5005,25 @@ export interface components {
                     strict?: boolean | null;
                 };
             }[] | null;
-            /** @description Begin a text as the model was trained. Default: true for `prompt`, false for `content`. Not part of OpenAI's API. */
+            /** @description Whether a text gets the token that texts began with in training, if the model has one. Default: true for `prompt`, false for `content`. Not part of OpenAI's API. */
             add_special_tokens?: boolean | null;
-            /** @description The same under its other name. Not part of OpenAI's API. */
+            /** @description Another name of `add_special_tokens`. Not part of OpenAI's API. */
             add_special?: boolean | null;
-            /** @description Read the names of control tokens in a text as these tokens. Completions never do. Default: false. Not part of OpenAI's API. */
+            /** @description Whether the name of a control token in a text becomes that token; in a completion's prompt it never does. Default: false. Not part of OpenAI's API. */
             parse_special?: boolean | null;
-            /** @description Give each token's text too, in `token_strs`. Not part of OpenAI's API. */
+            /** @description Return each token's text too, in `token_strs`. Default: false. Not part of OpenAI's API. */
             return_token_strs?: boolean | null;
-            /** @description Give objects of `id` and `piece` in `tokens`; a piece that is no text is a list of bytes. Not part of OpenAI's API. */
+            /** @description Return objects with `id` and `piece` in `tokens`, instead of ids; a piece that is not a text by itself is a list of bytes. Default: false. Not part of OpenAI's API. */
             with_pieces?: boolean | null;
             /**
              * @deprecated
-             * @description Refused. What is answered is always the model's turn. Not part of OpenAI's API.
+             * @description Refused. The prompt always ends where the model's turn begins. Not part of OpenAI's API.
              * @enum {unknown}
              */
             add_generation_prompt?: true | null;
         };
         DetokenizeRequest: {
-            /** @description The model's name, as `/v1/models` lists it. May be left out where one model is served. Not part of OpenAI's API. */
+            /** @description The model's name, as `/v1/models` lists it. May be left out if only one model is served. Not part of OpenAI's API. */
             model?: string | null;
             /** @description Token ids. Not part of OpenAI's API. */
             tokens: number[];
@@ -5188,14 +5188,14 @@ export interface components {
                 /** @enum {unknown} */
                 input_examples?: never[] | null;
             }[] | null;
-            /** @description `auto`, `any`, `tool` or `none`, with `disable_parallel_tool_use`. Default: `auto` with tools. */
+            /** @description `auto`, `any`, `tool` or `none`; `disable_parallel_tool_use`: at most one call in an answer. Default: `auto` with tools, else `none`. */
             tool_choice?: {
                 /** @enum {unknown} */
                 type: "auto" | "any" | "tool" | "none";
                 name?: string;
                 disable_parallel_tool_use?: boolean | null;
             } | null;
-            /** @description `enabled` or `disabled`, by the switches of the model's chat template; refused where the template has none. `adaptive`: as the model does by itself. `budget_tokens` has no effect. Thoughts are blocks `thinking`. */
+            /** @description Whether the model thinks before it answers. `enabled` is refused for a model that does not think, `disabled` for one that always thinks. `adaptive`: as its chat template does by itself. `budget_tokens` has no effect. Thoughts are blocks of type `thinking`. */
             thinking?: {
                 /** @enum {unknown} */
                 type: "enabled" | "disabled" | "adaptive" | "between_tools";
@@ -5203,7 +5203,7 @@ export interface components {
                 /** @enum {unknown} */
                 display?: "summarized" | null;
             } | null;
-            /** @description `format`: a JSON schema that the answer then has. `effort`: how much the model thinks, by its template's switches; no effect beside `thinking` that is disabled. */
+            /** @description `format`: a JSON schema that the answer has. `effort`: how much the model thinks, as `reasoning_effort` in `/v1/chat/completions`; it has no effect if `thinking` is `disabled`. */
             output_config?: {
                 format?: {
                     /** @constant */
@@ -5214,7 +5214,7 @@ export interface components {
                 /** @enum {unknown} */
                 effort?: "low" | "medium" | "high" | "xhigh" | "max" | null;
             } | null;
-            /** @description No effect here. Here and on blocks: shared beginnings of prompts are found by their content. */
+            /** @description No effect here. Taken here and in blocks: shared beginnings of prompts are found by their content. */
             cache_control?: unknown;
             /** @description No effect here. The conversation is read as it is sent, nothing of it is cleared. */
             context_management?: unknown;
@@ -5226,13 +5226,13 @@ export interface components {
             mcp_servers?: never[] | null;
             /** @description The most tokens to generate. Where the context ends before that, so does the answer, with the `stop_reason` `model_context_window_exceeded`. */
             max_tokens: number | null;
-            /** @description Divides the logits. Default: the model's own, or 1. */
+            /** @description As in `/v1/chat/completions`. */
             temperature?: number | null;
             /** @description As in `/v1/chat/completions`. */
             top_p?: number | null;
             /** @description As in `/v1/chat/completions`. */
             top_k?: number | null;
-            /** @description Texts that end the answer and are not part of it: at most 16. */
+            /** @description Texts that end the answer and are not part of it; at most 16. */
             stop_sequences?: string[] | null;
             /** @description Send the answer as it arises, as server-sent events. */
             stream?: boolean | null;
@@ -5244,13 +5244,13 @@ export interface components {
              */
             service_tier?: "auto" | "standard_only" | null;
             /**
-             * @description No effect here. There is one speed: as fast as it goes.
+             * @description No effect here. There is one speed: every answer is computed as fast as the machine can.
              * @enum {string|null}
              */
             speed?: "standard" | "fast" | null;
             /** @description No effect here. Answers are computed on the server's own machine. */
             inference_geo?: string | null;
-            /** @description No effect here. None are reported. */
+            /** @description No effect here. No diagnostics are reported. */
             diagnostics?: unknown;
             /** @description No effect here. Users are not told apart. */
             user_profile_id?: string | null;
@@ -5421,14 +5421,14 @@ export interface components {
                 /** @enum {unknown} */
                 input_examples?: never[] | null;
             }[] | null;
-            /** @description `auto`, `any`, `tool` or `none`, with `disable_parallel_tool_use`. Default: `auto` with tools. */
+            /** @description `auto`, `any`, `tool` or `none`; `disable_parallel_tool_use`: at most one call in an answer. Default: `auto` with tools, else `none`. */
             tool_choice?: {
                 /** @enum {unknown} */
                 type: "auto" | "any" | "tool" | "none";
                 name?: string;
                 disable_parallel_tool_use?: boolean | null;
             } | null;
-            /** @description `enabled` or `disabled`, by the switches of the model's chat template; refused where the template has none. `adaptive`: as the model does by itself. `budget_tokens` has no effect. Thoughts are blocks `thinking`. */
+            /** @description Whether the model thinks before it answers. `enabled` is refused for a model that does not think, `disabled` for one that always thinks. `adaptive`: as its chat template does by itself. `budget_tokens` has no effect. Thoughts are blocks of type `thinking`. */
             thinking?: {
                 /** @enum {unknown} */
                 type: "enabled" | "disabled" | "adaptive" | "between_tools";
@@ -5436,7 +5436,7 @@ export interface components {
                 /** @enum {unknown} */
                 display?: "summarized" | null;
             } | null;
-            /** @description `format`: a JSON schema that the answer then has. `effort`: how much the model thinks, by its template's switches; no effect beside `thinking` that is disabled. */
+            /** @description `format`: a JSON schema that the answer has. `effort`: how much the model thinks, as `reasoning_effort` in `/v1/chat/completions`; it has no effect if `thinking` is `disabled`. */
             output_config?: {
                 format?: {
                     /** @constant */
@@ -5447,7 +5447,7 @@ export interface components {
                 /** @enum {unknown} */
                 effort?: "low" | "medium" | "high" | "xhigh" | "max" | null;
             } | null;
-            /** @description No effect here. Here and on blocks: shared beginnings of prompts are found by their content. */
+            /** @description No effect here. Taken here and in blocks: shared beginnings of prompts are found by their content. */
             cache_control?: unknown;
             /** @description No effect here. The conversation is read as it is sent, nothing of it is cleared. */
             context_management?: unknown;
@@ -5461,7 +5461,7 @@ export interface components {
         OllamaChatRequest: {
             /** @description The model's name, as `/api/tags` lists it, with or without the tag `latest`; without a tag, the only model that has it with one. No other model is ever used instead. */
             model: string;
-            /** @description The conversation. Roles `system`, `user`, `assistant`, `tool`; images are refused. Without any the model is loaded, or unloaded if `keep_alive` is 0. */
+            /** @description The conversation. Roles `system`, `user`, `assistant`, `tool`; images are refused. Without messages the model is only loaded, or unloaded if `keep_alive` is 0. */
             messages?: {
                 /** @enum {unknown} */
                 role: "system" | "user" | "assistant" | "tool";
@@ -5495,15 +5495,15 @@ export interface components {
                     strict?: boolean | null;
                 };
             }[] | null;
-            /** @description Send one JSON object a line as they arise; false: one object at the end. Default: true. */
+            /** @description Send JSON objects as they arise, one a line; false: one object at the end. Default: true. */
             stream?: boolean | null;
             /** @description How tokens are chosen and when the answer ends; see below. */
             options?: {
-                /** @description Where the random numbers come from. -1, or none: a fresh one. */
+                /** @description The seed of the random numbers, as in /v1. -1, and the default: a new one for each request. */
                 seed?: number | null;
-                /** @description The most tokens to generate. -1, -2, 0, or none: what the context has room for. */
+                /** @description The most tokens to generate. -1, -2, 0, and the default: as many as the context has room for. */
                 num_predict?: number | null;
-                /** @description Divides the logits. Default: the model's own, or 1. */
+                /** @description As in /v1. Default: the model's own, or 1. */
                 temperature?: number | null;
                 /** @description As in /v1. Default: the model's own, or 1. */
                 top_p?: number | null;
@@ -5517,11 +5517,11 @@ export interface components {
                 presence_penalty?: number | null;
                 /** @description As in /v1. Default: 0. */
                 frequency_penalty?: number | null;
-                /** @description Texts that end the answer and are not part of it: one, or a list of at most 16. */
+                /** @description Texts that end the answer and are not part of it: one text, or a list of at most 16. */
                 stop?: (string | string[]) | null;
                 /**
                  * @deprecated
-                 * @description Refused. Repetition is looked for in the whole of prompt and answer, as with -1.
+                 * @description Refused. `repeat_penalty` looks at the whole prompt and the whole answer, as with -1.
                  * @enum {unknown}
                  */
                 repeat_last_n?: -1 | null;
@@ -5549,33 +5549,33 @@ export interface components {
                 mirostat_eta?: number | null;
                 /**
                  * @deprecated
-                 * @description Refused. Penalties treat all tokens alike; see `logit_bias` in /v1.
+                 * @description Refused. Penalties make no exception for line breaks; see `logit_bias` in /v1.
                  * @enum {unknown}
                  */
                 penalize_newline?: true | null;
-                /** @description No effect here. A conversation may be as long as the server gives the model room (`context_length` in `/api/ps`); it is never cut. */
+                /** @description No effect here. How long a conversation may be is the server's choice (`context_length` in `/api/ps`); it is never cut. */
                 num_ctx?: number | null;
-                /** @description No effect here. Nothing is ever cut, so all of the prompt is kept. */
+                /** @description No effect here. Nothing is ever cut, so the whole prompt is kept. */
                 num_keep?: number | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 num_batch?: number | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 num_gpu?: number | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 main_gpu?: number | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 num_thread?: number | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 numa?: boolean | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 low_vram?: boolean | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 f16_kv?: boolean | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 use_mmap?: boolean | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 use_mlock?: boolean | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 draft_num_predict?: number | null;
                 /**
                  * @deprecated
@@ -5585,7 +5585,7 @@ export interface components {
                 logits_all?: false | null;
                 /**
                  * @deprecated
-                 * @description Refused. Models are loaded whole.
+                 * @description Refused. Models are always loaded whole.
                  * @enum {unknown}
                  */
                 vocab_only?: false | null;
@@ -5596,15 +5596,15 @@ export interface components {
                  */
                 embedding_only?: false | null;
             } | null;
-            /** @description `json`, or a JSON schema that the answer then has. Empty: text. */
+            /** @description `json`, or a JSON schema that the answer has. Empty or left out: text. */
             format?: (("" | "json") | Record<string, never>) | null;
-            /** @description Whether the model thinks before it answers, and how much, by the switches of its chat template; refused where the template has none. Thoughts stand in `thinking`. */
+            /** @description Whether the model thinks before it answers, and how much. Thinking is refused for a model that does not think, false for one that always thinks. Thoughts stand in `thinking`. Default: the chat template's own. */
             think?: (boolean | ("low" | "medium" | "high")) | null;
-            /** @description So long the model stays in memory after the answer; 0 unloads it at once. A use before that keeps it, and what is said there counts then. Negative, or left out: it stays until its memory is needed. With a user's key 0 without a question is refused, and all else has no effect. */
+            /** @description How long the model stays in memory after the answer; 0 unloads it at once. If it is used before that, it stays, and the `keep_alive` of that request counts. Negative, or left out: it stays until its room is needed. With a user's key, 0 in a request without a question is refused, and every other value has no effect. */
             keep_alive?: (string | number) | null;
             /** @description Report the log-probability of every generated token. */
             logprobs?: boolean | null;
-            /** @description Report so many most likely tokens at each place. Only together with `logprobs`. */
+            /** @description Report this many of the most likely tokens at each place. Only together with `logprobs`. */
             top_logprobs?: number | null;
             /**
              * @deprecated
@@ -5622,11 +5622,11 @@ export interface components {
         OllamaGenerateRequest: {
             /** @description The model's name, as `/api/tags` lists it, with or without the tag `latest`; without a tag, the only model that has it with one. No other model is ever used instead. */
             model: string;
-            /** @description The question, put into the model's chat template as the user's message. Empty or without it the model is loaded, or unloaded if `keep_alive` is 0. */
+            /** @description The question, put into the model's chat template as the user's message. If it is empty or left out, the model is only loaded, or unloaded if `keep_alive` is 0. */
             prompt?: string | null;
-            /** @description The system message before it. Not with `raw`. */
+            /** @description The system message before the question. Not together with `raw`. */
             system?: string | null;
-            /** @description The prompt is not put into the template: it is continued as it stands, and control tokens written in it are control tokens. */
+            /** @description True: the prompt is not put into the template, but continued as it stands, and names of control tokens in it are control tokens. Default: false. */
             raw?: boolean | null;
             /**
              * @deprecated
@@ -5642,7 +5642,7 @@ export interface components {
             suffix?: "" | null;
             /**
              * @deprecated
-             * @description Refused. The tokens of an earlier answer are not handed out; send the conversation to /api/chat.
+             * @description Refused. The tokens of an earlier answer are not returned; send the conversation to /api/chat.
              * @enum {unknown}
              */
             context?: never[] | null;
@@ -5670,15 +5670,15 @@ export interface components {
              * @enum {unknown}
              */
             steps?: 0 | null;
-            /** @description Send one JSON object a line as they arise; false: one object at the end. Default: true. */
+            /** @description Send JSON objects as they arise, one a line; false: one object at the end. Default: true. */
             stream?: boolean | null;
             /** @description How tokens are chosen and when the answer ends; see below. */
             options?: {
-                /** @description Where the random numbers come from. -1, or none: a fresh one. */
+                /** @description The seed of the random numbers, as in /v1. -1, and the default: a new one for each request. */
                 seed?: number | null;
-                /** @description The most tokens to generate. -1, -2, 0, or none: what the context has room for. */
+                /** @description The most tokens to generate. -1, -2, 0, and the default: as many as the context has room for. */
                 num_predict?: number | null;
-                /** @description Divides the logits. Default: the model's own, or 1. */
+                /** @description As in /v1. Default: the model's own, or 1. */
                 temperature?: number | null;
                 /** @description As in /v1. Default: the model's own, or 1. */
                 top_p?: number | null;
@@ -5692,11 +5692,11 @@ export interface components {
                 presence_penalty?: number | null;
                 /** @description As in /v1. Default: 0. */
                 frequency_penalty?: number | null;
-                /** @description Texts that end the answer and are not part of it: one, or a list of at most 16. */
+                /** @description Texts that end the answer and are not part of it: one text, or a list of at most 16. */
                 stop?: (string | string[]) | null;
                 /**
                  * @deprecated
-                 * @description Refused. Repetition is looked for in the whole of prompt and answer, as with -1.
+                 * @description Refused. `repeat_penalty` looks at the whole prompt and the whole answer, as with -1.
                  * @enum {unknown}
                  */
                 repeat_last_n?: -1 | null;
@@ -5724,33 +5724,33 @@ export interface components {
                 mirostat_eta?: number | null;
                 /**
                  * @deprecated
-                 * @description Refused. Penalties treat all tokens alike; see `logit_bias` in /v1.
+                 * @description Refused. Penalties make no exception for line breaks; see `logit_bias` in /v1.
                  * @enum {unknown}
                  */
                 penalize_newline?: true | null;
-                /** @description No effect here. A conversation may be as long as the server gives the model room (`context_length` in `/api/ps`); it is never cut. */
+                /** @description No effect here. How long a conversation may be is the server's choice (`context_length` in `/api/ps`); it is never cut. */
                 num_ctx?: number | null;
-                /** @description No effect here. Nothing is ever cut, so all of the prompt is kept. */
+                /** @description No effect here. Nothing is ever cut, so the whole prompt is kept. */
                 num_keep?: number | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 num_batch?: number | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 num_gpu?: number | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 main_gpu?: number | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 num_thread?: number | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 numa?: boolean | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 low_vram?: boolean | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 f16_kv?: boolean | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 use_mmap?: boolean | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 use_mlock?: boolean | null;
-                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                /** @description No effect here. How models are stored and computed is the server's choice; answers are the same. */
                 draft_num_predict?: number | null;
                 /**
                  * @deprecated
@@ -5760,7 +5760,7 @@ export interface components {
                 logits_all?: false | null;
                 /**
                  * @deprecated
-                 * @description Refused. Models are loaded whole.
+                 * @description Refused. Models are always loaded whole.
                  * @enum {unknown}
                  */
                 vocab_only?: false | null;
@@ -5771,15 +5771,15 @@ export interface components {
                  */
                 embedding_only?: false | null;
             } | null;
-            /** @description `json`, or a JSON schema that the answer then has. Empty: text. */
+            /** @description `json`, or a JSON schema that the answer has. Empty or left out: text. */
             format?: (("" | "json") | Record<string, never>) | null;
-            /** @description Whether the model thinks before it answers, and how much, by the switches of its chat template; refused where the template has none. Thoughts stand in `thinking`. */
+            /** @description Whether the model thinks before it answers, and how much. Thinking is refused for a model that does not think, false for one that always thinks. Thoughts stand in `thinking`. Default: the chat template's own. */
             think?: (boolean | ("low" | "medium" | "high")) | null;
-            /** @description So long the model stays in memory after the answer; 0 unloads it at once. A use before that keeps it, and what is said there counts then. Negative, or left out: it stays until its memory is needed. With a user's key 0 without a question is refused, and all else has no effect. */
+            /** @description How long the model stays in memory after the answer; 0 unloads it at once. If it is used before that, it stays, and the `keep_alive` of that request counts. Negative, or left out: it stays until its room is needed. With a user's key, 0 in a request without a question is refused, and every other value has no effect. */
             keep_alive?: (string | number) | null;
             /** @description Report the log-probability of every generated token. */
             logprobs?: boolean | null;
-            /** @description Report so many most likely tokens at each place. Only together with `logprobs`. */
+            /** @description Report this many of the most likely tokens at each place. Only together with `logprobs`. */
             top_logprobs?: number | null;
             /**
              * @deprecated
@@ -5795,9 +5795,9 @@ export interface components {
             shift?: false | null;
         };
         OllamaEmbedRequest: {
-            /** @description An encoder's name, as `/v1/models` lists it, with or without the tag `latest`; without a tag, the only encoder that has it with one. Models that write text make no embeddings. */
+            /** @description An embedding model's name, as `/v1/models` lists it, with or without the tag `latest`; without a tag, the only embedding model that has it with one. Models that write text make no embeddings. */
             model: string;
-            /** @description A text, or a list of at most 2,048. One that is longer than the model reads is refused, never cut. Empty or left out: no vectors. */
+            /** @description A text, or a list of at most 2,048 texts. A text that is longer than the model reads is refused, never cut. Empty or left out: no vectors. */
             input?: (string | string[]) | null;
             /**
              * @deprecated
@@ -5805,29 +5805,29 @@ export interface components {
              * @enum {unknown}
              */
             truncate?: false | null;
-            /** @description Keeps the first so many values of each vector, which has unit length again. Default: what the model's makers say, else all. */
+            /** @description Keeps only the first so many values of each vector, which then gets unit length again. Default: what the model's makers say, else all. */
             dimensions?: number | null;
             /**
              * @deprecated
-             * @description Refused. Encoders have no settings.
+             * @description Refused. Embedding models have no settings.
              * @enum {unknown}
              */
             options?: Record<string, never> | null;
-            /** @description No effect here. An encoder stays in memory until its memory is needed. */
+            /** @description No effect here. An embedding model stays in memory until its room is needed. */
             keep_alive?: (string | number) | null;
         };
         OllamaEmbeddingsRequest: {
-            /** @description An encoder's name, as `/v1/models` lists it, with or without the tag `latest`; without a tag, the only encoder that has it with one. Models that write text make no embeddings. */
+            /** @description An embedding model's name, as `/v1/models` lists it, with or without the tag `latest`; without a tag, the only embedding model that has it with one. Models that write text make no embeddings. */
             model: string;
-            /** @description The text. One that is longer than the model reads is refused, never cut. Empty or left out: an empty vector. */
+            /** @description The text. If it is longer than the model reads, it is refused, never cut. Empty or left out: an empty vector. */
             prompt?: string | null;
             /**
              * @deprecated
-             * @description Refused. Encoders have no settings.
+             * @description Refused. Embedding models have no settings.
              * @enum {unknown}
              */
             options?: Record<string, never> | null;
-            /** @description No effect here. An encoder stays in memory until its memory is needed. */
+            /** @description No effect here. An embedding model stays in memory until its room is needed. */
             keep_alive?: (string | number) | null;
         };
         OllamaShowRequest: {
@@ -5835,7 +5835,7 @@ export interface components {
             model?: string | null;
             /** @description The older name of `model`; only one of the two. */
             name?: string | null;
-            /** @description No effect here. Vocabularies are not listed. */
+            /** @description No effect here. The vocabulary is never listed. */
             verbose?: boolean | null;
             /**
              * @deprecated
@@ -5861,7 +5861,7 @@ export interface components {
             model?: string | null;
             /** @description The older name of `model`; only one of the two. */
             name?: string | null;
-            /** @description Send one JSON object a line as they arise; false: one object at the end. Default: true. */
+            /** @description Send JSON objects as they arise, one a line; false: one object at the end. Default: true. */
             stream?: boolean | null;
             /**
              * @deprecated

@@ -14,6 +14,8 @@ export interface ChoosingEvents {
   save(chosen: Message, rejected: Message): Promise<void>;
   saved(chosen: Message): Promise<void>;
   failed(error: unknown, chosen: Message): void;
+  /** It was given up on its way: whether the server took it all the same is to be read there. */
+  lookAgain(chosen: Message): Promise<void>;
 }
 
 export class Choosing {
@@ -80,10 +82,12 @@ export class Choosing {
       if (isGone || !this.#wanted.has(key)) this.#forget(key);
       else this.#unsaved = { ...this.#unsaved, [key]: { chosen, rejected, error } };
       this.#events.failed(error, chosen);
+      // A request whose answer was lost may have reached the server.
+      if (!isGone && !this.#wanted.has(key)) await this.#events.lookAgain(chosen);
       return false;
     }
     this.#forget(key);
-    await this.#events.saved(chosen);
+    await (this.#wanted.has(key) ? this.#events.saved(chosen) : this.#events.lookAgain(chosen));
     return true;
   }
 

@@ -18,6 +18,7 @@ pub(crate) use report::counts;
 
 use crate::commands::align::Loaded;
 use crate::home::Home;
+use crate::text::shown;
 use anyhow::{Result, bail};
 use arguments::ExampleKind;
 use journal::{Journal, Settings};
@@ -135,6 +136,9 @@ impl Writer<'_> {
             let range = first..all.min(first + sampler.prompts_together());
             let answers =
                 sampler.answer(&prompts.tasks[range.clone()], &prompts.encoded[range.clone()], first)?;
+            for note in sampler.notes() {
+                eprintln!("note: {}", shown(&note));
+            }
             journal.append(answers)?;
             if range.end * 10 / all > told {
                 told = range.end * 10 / all;

@@ -160,6 +160,9 @@ fn score(
         })
         .collect();
     let judgements = RewardSource::judge(rewards, &answers)?;
+    for note in RewardSource::notes(rewards) {
+        eprintln!("note: {}", crate::text::shown(&note));
+    }
     let mut totals = judgements.into_iter().map(|judgement| match judgement.total {
         // A sum of finite parts may be none.
         Ok(total) if !total.is_finite() => Err(format!("the reward is {total}")),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use zhenjin_assistant::{Embedder, PoolingMode};
-use zhenjin_hub::{GenerationDefaults, OpenError, OpenedEncoder, OpenedModel};
+use zhenjin_hub::{GenerationDefaults, OpenError, OpenedEmbedder, OpenedModel};
 
 /// What a model's files say about it.
 #[derive(Clone, Debug)]
@@ -32,30 +32,32 @@ pub(crate) struct Description {
     pub(crate) thinks: bool,
     /// The makers' advice for sampling.
     pub(crate) sampling: GenerationDefaults,
-    /// Of an encoder, which writes nothing.
+    /// Of a model that makes vectors, which writes nothing.
     pub(crate) vectors: Option<VectorDescription>,
 }
 
-/// What an encoder's files say about its vectors of texts.
+/// What a model's files say about its vectors of texts.
 #[derive(Clone, Debug)]
 pub(crate) struct VectorDescription {
     /// The one way in which hidden states are pooled; `None` for several, and where the files do not say.
     pub(crate) pooling: Option<PoolingMode>,
     /// Values of a vector; `None` where the files do not say how it is made.
     pub(crate) dimensions: Option<usize>,
+    /// Whether tokens see those before them only.
+    pub(crate) is_causal: bool,
 }
 
 impl Description {
     fn at(path: &Path) -> Result<Description, OpenError> {
         if Embedder::is_at(path) {
-            zhenjin_hub::open_encoder(path).map(|opened| Description::of_encoder(&opened))
+            zhenjin_hub::open_embedder(path).map(|opened| Description::of_embedder(&opened))
         } else {
             zhenjin_hub::open(path).map(|opened| Description::of(&opened))
         }
     }
 
-    fn of_encoder(opened: &OpenedEncoder) -> Description {
-        let (file, config) = (&opened.file, opened.file.config());
+    fn of_embedder(opened: &OpenedEmbedder) -> Description {
+        let (file, sizes) = (&opened.file, opened.file.sizes());
         let pooling = opened.pooling.as_ref();
         let vectors = VectorDescription {
             pooling: pooling.and_then(|pooling| match pooling.modes[..] {
@@ -64,20 +66,21 @@ impl Description {
             }),
             dimensions: opened
                 .kept_dimensions
-                .or_else(|| pooling.map(|pooling| pooling.width(config.hidden_size))),
+                .or_else(|| pooling.map(|pooling| pooling.width(sizes.hidden_size))),
+            is_causal: file.is_causal(),
         };
         Description {
             format: if file.gguf().is_some() { "gguf" } else { "safetensors" },
-            architecture: config.family.model_type.to_owned(),
+            architecture: file.architecture().to_owned(),
             parameters: file.parameters(),
             quantisation: most_bytes(file.tensors().map(|tensor| (tensor.type_name, tensor.bytes.len()))),
             context_length: opened.max_tokens,
-            vocabulary: config.vocabulary_size,
-            layers: config.layers,
-            hidden_size: config.hidden_size,
-            intermediate_size: config.intermediate_size,
-            heads: config.heads,
-            kv_heads: config.heads,
+            vocabulary: file.shape().vocabulary_size,
+            layers: sizes.layers,
+            hidden_size: sizes.hidden_size,
+            intermediate_size: sizes.intermediate_size,
+            heads: sizes.heads,
+            kv_heads: sizes.kv_heads,
             template: None,
             takes_tools: false,
             thinks: false,

@@ -46,7 +46,7 @@ pub(crate) struct KnownModel {
     pub(crate) files: Option<LocalModel>,
     /// How it is served; `None` if it is not yet.
     pub(crate) served: Option<ServedModelInfo>,
-    /// Whether it is an encoder, which makes embeddings and writes nothing.
+    /// Whether it is an embedding model, which makes embeddings and writes nothing.
     pub(crate) embeds: bool,
 }
 
@@ -117,7 +117,7 @@ impl ModelMenu {
         self.served.get(name).await.map_err(fault)
     }
 
-    /// As [`ModelMenu::assistant`], for an encoder.
+    /// As [`ModelMenu::assistant`], for an embedding model.
     pub(crate) async fn embedder(&self, name: &str, caller: &Caller) -> Result<Arc<Embedder>, ApiError> {
         self.serve_installed(name, caller).await?;
         self.served.embedder(name).await.map_err(fault)
@@ -135,7 +135,7 @@ impl ModelMenu {
         Ok(())
     }
 
-    /// The models that requests can name: those served that write, each followed by itself with its adapters, then the encoders,
+    /// The models that requests can name: those served that write, each followed by itself with its adapters, then the embedding models,
     /// then those that are on this machine and would be served if they were named.
     pub(crate) fn known_models(&self) -> Result<Vec<KnownModel>, ApiError> {
         let mut installed = self.library.models.list().map_err(menu_fault)?;
@@ -167,7 +167,7 @@ impl ModelMenu {
 
     pub(super) fn serve(&self, model: &LocalModel) -> Result<(), ApiError> {
         self.served.add(ModelSpec { name: model.name.clone(), path: model.path.clone() }).map_err(fault)?;
-        // Nothing is ever promoted for an encoder.
+        // Nothing is ever promoted for an embedding model.
         if Embedder::is_at(&model.path) { Ok(()) } else { self.apply_promotion(&model.name).map(|_| ()) }
     }
 }
@@ -177,7 +177,7 @@ pub(super) fn find_installed(models: &ModelStore, name: &str) -> Result<Option<L
     Ok(models.list().map_err(menu_fault)?.into_iter().find(|model| model.name == name))
 }
 
-/// Those models that write. Encoders are not offered for conversations.
+/// Those models that write. Embedding models are not offered for conversations.
 pub(super) fn writers_among(mut models: Vec<LocalModel>) -> Vec<LocalModel> {
     models.retain(|model| !Embedder::is_at(&model.path));
     models

@@ -63,14 +63,14 @@ const CONVERSATION: &[Field] = &[
         Boolean,
         Honoured,
         OpenAi,
-        "false: at most one call in an answer, as always with a named function. Default: true.",
+        "false: at most one call in an answer, as is always so with a named function. Default: true.",
     ),
     field(
         "text",
         Structured(request::text_schema),
         Honoured,
         OpenAi,
-        "`format`: `text`, `json_object`, or `json_schema`, whose schema then holds whether or not `strict` is set. `verbosity`: only \
+        "`format`: `text`, `json_object`, or `json_schema`, whose schema the answer has whether or not `strict` is set. `verbosity`: only \
          `medium`.",
     ),
     field(
@@ -78,17 +78,17 @@ const CONVERSATION: &[Field] = &[
         Structured(request::reasoning_schema),
         Honoured,
         OpenAi,
-        "`effort`: whether and how much the model thinks, by the switches of its chat template; refused where the template has none. \
-         `summary` has no effect: thoughts \
-         are shown as they are, as `reasoning_text`.",
+        "`effort`: as `reasoning_effort` in `/v1/chat/completions`. `summary` and its older name `generate_summary` have no effect: \
+         thoughts are returned as they are, as `reasoning_text`.",
     ),
     field(
         "include",
         Structured(request::include_schema),
         Honoured,
         OpenAi,
-        "`message.output_text.logprobs`: report log-probabilities. `reasoning.encrypted_content`: thoughts a second time, in a form \
-         that is only meant to be sent back (it is not a secret). What else OpenAI names there belongs to tools that are not here.",
+        "`message.output_text.logprobs`: report log-probabilities. `reasoning.encrypted_content`: return thoughts a second time, in a \
+         form that is only meant to be sent back (it is not a secret). The other values that OpenAI names have no effect: they \
+         belong to tools that are not here.",
     ),
 ];
 
@@ -98,36 +98,54 @@ const GENERATING: &[Field] = &[
         Integer { min: 1, max: i64::MAX },
         Honoured,
         OpenAi,
-        "The most tokens to generate, thoughts included. Default: what the context has room for.",
+        "The most tokens to generate, thoughts included. Default: as many as the context has room for.",
     ),
+    field("temperature", Number { min: 0.0, max: 2.0 }, Honoured, OpenAi, "As in `/v1/chat/completions`."),
+    field("top_p", Number { min: 0.0, max: 1.0 }, Honoured, OpenAi, "As in `/v1/chat/completions`."),
     field(
-        "temperature",
-        Number { min: 0.0, max: 2.0 },
+        "presence_penalty",
+        Number { min: -2.0, max: 2.0 },
         Honoured,
         OpenAi,
-        "As in `/v1/chat/completions`, like all of the following.",
+        "As in `/v1/chat/completions`.",
     ),
-    field("top_p", Number { min: 0.0, max: 1.0 }, Honoured, OpenAi, "See there."),
-    field("presence_penalty", Number { min: -2.0, max: 2.0 }, Honoured, OpenAi, "See there."),
-    field("frequency_penalty", Number { min: -2.0, max: 2.0 }, Honoured, OpenAi, "See there."),
-    field("top_k", Integer { min: 0, max: 1_000_000 }, Honoured, Extension, "See there."),
-    field("min_p", Number { min: 0.0, max: 1.0 }, Honoured, Extension, "See there."),
-    field("repetition_penalty", Number { min: 0.01, max: 10.0 }, Honoured, Extension, "See there."),
-    field("seed", Integer { min: i64::MIN, max: i64::MAX }, Honoured, Extension, "See there."),
-    field("stop", Structured(sampling::stop_schema), Honoured, Extension, "See there."),
+    field(
+        "frequency_penalty",
+        Number { min: -2.0, max: 2.0 },
+        Honoured,
+        OpenAi,
+        "As in `/v1/chat/completions`.",
+    ),
+    field("top_k", Integer { min: 0, max: 1_000_000 }, Honoured, Extension, "As in `/v1/chat/completions`."),
+    field("min_p", Number { min: 0.0, max: 1.0 }, Honoured, Extension, "As in `/v1/chat/completions`."),
+    field(
+        "repetition_penalty",
+        Number { min: 0.01, max: 10.0 },
+        Honoured,
+        Extension,
+        "As in `/v1/chat/completions`.",
+    ),
+    field(
+        "seed",
+        Integer { min: i64::MIN, max: i64::MAX },
+        Honoured,
+        Extension,
+        "As in `/v1/chat/completions`.",
+    ),
+    field("stop", Structured(sampling::stop_schema), Honoured, Extension, "As in `/v1/chat/completions`."),
     field(
         "chat_template_kwargs",
         Structured(messages::template_variables_schema),
         Honoured,
         Extension,
-        "See there.",
+        "As in `/v1/chat/completions`.",
     ),
     field(
         "top_logprobs",
         Integer { min: 0, max: 20 },
         Honoured,
         OpenAi,
-        "Report log-probabilities, and so many most likely tokens at each place.",
+        "From 1: report log-probabilities, and this many of the most likely tokens at each place.",
     ),
     field("stream", Boolean, Honoured, OpenAi, "Send the answer as it arises, as server-sent events."),
     field(
@@ -135,7 +153,7 @@ const GENERATING: &[Field] = &[
         Structured(request::stream_options_schema),
         Honoured,
         OpenAi,
-        "`include_obfuscation`: only false; events are not padded. Only together with `stream`.",
+        "`include_obfuscation`: only false, as events are not padded. `include_usage` has no effect: the last event always has the usage. Only together with `stream`.",
     ),
 ];
 
@@ -145,8 +163,8 @@ const BESIDE: &[Field] = &[
         Boolean,
         Refused { except: &["false"] },
         OpenAi,
-        "answers are not stored; send the conversation with each request. Without the field nothing is stored either, but the items \
-         of recent answers stay in memory for a while, so that `item_reference` finds them; with false not even that.",
+        "answers are not stored; send the whole conversation with each request. Without the field nothing is stored either, but the \
+         items of recent answers stay in memory for a while, so that `item_reference` finds them; with false they do not.",
     ),
     field(
         "previous_response_id",
@@ -190,14 +208,14 @@ const BESIDE: &[Field] = &[
         Integer { min: 1, max: i64::MAX },
         NoEffect,
         OpenAi,
-        "It counts calls of tools that a server runs; here are none.",
+        "It counts calls of tools that a server runs, of which there are none here.",
     ),
     field(
         "metadata",
         TextMap { pairs: 16, key: 64, value: 512 },
         NoEffect,
         OpenAi,
-        "Given back with the answer; nothing is stored.",
+        "Returned with the answer; nothing is stored.",
     ),
     field(
         "service_tier",
@@ -223,7 +241,7 @@ const BESIDE: &[Field] = &[
         "See `prompt_cache_key`.",
     ),
     field("prompt_cache_options", Anything, NoEffect, OpenAi, "See `prompt_cache_key`."),
-    field("access_programs", Anything, NoEffect, OpenAi, "All may use all models here."),
-    field("image", Anything, NoEffect, OpenAi, "Images are refused."),
+    field("access_programs", Anything, NoEffect, OpenAi, "Everybody may use every model here."),
+    field("image", Anything, NoEffect, OpenAi, "No images are made here."),
     field("background_options", Anything, NoEffect, OpenAi, "Nothing runs in the background."),
 ];

@@ -10,7 +10,7 @@ use crate::{
 
 const LENGTHS: [usize; 5] = [70, 1, 133, 32, 45];
 
-fn cases() -> [(AttentionShape, Option<usize>); 5] {
+fn cases() -> [(AttentionShape, Option<usize>); 6] {
     let shape = |heads, kv_heads, head_dim| AttentionShape {
         heads,
         kv_heads,
@@ -23,6 +23,7 @@ fn cases() -> [(AttentionShape, Option<usize>); 5] {
         (shape(4, 2, 8), Some(1)),
         (shape(2, 2, 80), None),
         (shape(7, 1, 40), Some(33)),
+        (shape(2, 1, 256), Some(50)),
     ]
 }
 
@@ -31,8 +32,8 @@ fn numbers(count: usize, seed: u64, factor: f32) -> Vec<f32> {
     (0..count).map(|index| factor * ((hash(index) >> 40) as f32 / (1 << 23) as f32 - 1.0)).collect()
 }
 
-fn no_rotation() -> RotaryFrequencies {
-    RotaryFrequencies { radians: vec![], magnitude: 1.0, layout: RotaryLayout::HalfSplit }
+fn no_rotation() -> [RotaryFrequencies; 1] {
+    [RotaryFrequencies { radians: vec![], magnitude: 1.0, layout: RotaryLayout::HalfSplit }]
 }
 
 /// Queries, keys, values and the derivative of the loss by the result.
@@ -214,9 +215,11 @@ fn the_definition_is_near_the_derivatives_in_f64() {
             let expected = &expected[&ParameterId(part as u32)];
             // Derivatives by queries and keys are differences of terms of this size, which may cancel.
             let largest = expected.iter().fold(1.0f64, |largest, value| largest.max(value.abs()));
+            // Scores are sums of as many products as heads are wide.
+            let bound = 1.5e-7 * shape.head_dim.max(67) as f64;
             for (actual, expected) in actual.iter().zip(expected) {
                 let error = (f64::from(*actual) - expected).abs() / largest;
-                assert!(error < 1e-5, "{shape:?}, {window:?}, part {part}: {actual} instead of {expected}");
+                assert!(error < bound, "{shape:?}, {window:?}, part {part}: {actual} instead of {expected}");
             }
         }
     }

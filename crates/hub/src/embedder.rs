@@ -1,24 +1,27 @@
-//! Opening an encoder: its file, its tokenizer, and how the library sentence-transformers makes vectors with it, from that library's files in
-//! the folder; or all of that from a GGUF file. What these do not say is not guessed.
+//! Opening a model that makes vectors of texts, an encoder or a decoder: its file, its tokenizer, and how the library sentence-transformers makes
+//! vectors with it, from that library's files in the folder; or all of that from a GGUF file. What these do not say is not guessed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use zhenjin_files::Mapping;
-use zhenjin_model::encoder::{EncoderFile, EncoderPooling};
+use zhenjin_model::embedder::EmbedderFile;
+use zhenjin_model::encoder::{EncoderPooling, PoolingMode};
 use zhenjin_model::gguf::Gguf;
 use zhenjin_model::{FormatError, HuggingFaceFiles};
-use zhenjin_tokenizer::{GgufTextVocabulary, MAX_TOKENIZER_JSON_BYTES, TextEncoder};
+use zhenjin_tokenizer::{
+    GgufTextVocabulary, MAX_TOKENIZER_JSON_BYTES, TextEncoder, Tokenizer, TokenizerClass,
+};
 
 use crate::OpenError;
-use crate::open::{out_of_range, read, token_id, token_types};
-use crate::sentence_transformers::{FolderSettings, folder_settings, tokenizer_class};
+use crate::open::{self, out_of_range, read, token_id, token_types};
+use crate::sentence_transformers::{FolderSettings, folder_settings, has_pooling, tokenizer_class};
 
-/// An encoder with everything that vectors of texts need.
+/// A model with everything that vectors of texts need.
 #[derive(Debug)]
-pub struct OpenedEncoder {
+pub struct OpenedEmbedder {
     /// Headers and memory-mapped weights.
-    pub file: EncoderFile,
+    pub file: EmbedderFile,
     /// Text → token ids.
     pub tokenizer: TextEncoder,
     /// How hidden states become one vector; `None` where the folder does not say.
@@ -37,41 +40,67 @@ pub struct OpenedEncoder {
     pub warnings: Vec<String>,
 }
 
-/// Opens a Hugging Face folder, a GGUF file, or a folder with a single GGUF file, with an encoder.
+/// Whether the files at a path are those of a model that makes vectors of texts: an encoder, or a decoder whose files say that its hidden states
+/// become one vector. False where nothing can be read: what opens it as a model then says why.
+pub fn is_embedder(path: &Path) -> bool {
+    EmbedderFile::is_at(path) || (has_pooling(path) && EmbedderFile::has_decoder(path))
+}
+
+/// Opens a Hugging Face folder, a GGUF file, or a folder with a single GGUF file, to make vectors with its model.
 ///
 /// # Errors
 /// [`OpenError`] names the file and what is wrong with it.
-pub fn open_encoder(path: &Path) -> Result<OpenedEncoder, OpenError> {
-    let file = EncoderFile::open(path)?;
+pub fn open_embedder(path: &Path) -> Result<OpenedEmbedder, OpenError> {
+    let file = EmbedderFile::open(path)?;
     match file.files().cloned() {
         Some(files) => open_folder(&files, file),
         None => open_gguf(file),
     }
 }
 
-fn open_gguf(file: EncoderFile) -> Result<OpenedEncoder, OpenError> {
+fn open_gguf(file: EmbedderFile) -> Result<OpenedEmbedder, OpenError> {
     let path = file.path();
     let Some(gguf) = file.gguf() else {
         return Err(OpenError::Missing { folder: path.to_owned(), file: "tokenizer.json" });
     };
     let metadata_error = |error| OpenError::Metadata { path: path.to_owned(), error };
-    let vocabulary = read_vocabulary(gguf).map_err(metadata_error)?;
-    let tokenizer = TextEncoder::from_gguf(&vocabulary)
-        .map_err(|error| OpenError::Tokenizer { path: path.to_owned(), error })?;
+    let tokenizer_error = |error| OpenError::Tokenizer { path: path.to_owned(), error };
+    let pooling = file.pooling()?;
     let unread = file.unread_settings().iter();
-    Ok(OpenedEncoder {
+    let mut warnings: Vec<String> = unread.map(|name| format!("nothing reads the setting {name}")).collect();
+    let tokenizer = if file.is_causal() {
+        let adds_eos = gguf.bool(ADD_EOS).map_err(metadata_error)?;
+        if adds_eos.is_none() && pooling.as_ref().is_some_and(|pooling| pooling.modes == [PoolingMode::Last])
+        {
+            warnings.push(format!(
+                "the file has no {ADD_EOS}: nothing is put behind a text, whose last token its vector is made of"
+            ));
+        }
+        warnings.extend(open::warning_of(gguf));
+        let vocabulary = open::read_vocabulary(gguf).map_err(metadata_error)?;
+        let tokenizer = Tokenizer::from_gguf(vocabulary).map_err(tokenizer_error)?;
+        TextEncoder::of_decoder(tokenizer, adds_eos.unwrap_or(false)).map_err(tokenizer_error)?
+    } else {
+        let vocabulary = read_vocabulary(gguf).map_err(metadata_error)?;
+        TextEncoder::from_gguf(&vocabulary).map_err(tokenizer_error)?
+    };
+    Ok(OpenedEmbedder {
         tokenizer,
-        pooling: file.pooling()?,
-        max_tokens: file.config().context_length(),
+        pooling,
+        max_tokens: file.shape().context_length,
         lowercases: false,
         pools_prompts: true,
         prompts: BTreeMap::new(),
         kept_dimensions: None,
-        warnings: unread.map(|name| format!("nothing reads the setting {name}")).collect(),
+        warnings,
         file,
     })
 }
 
+/// Whether the end of a sequence is put behind a text.
+pub(crate) const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
+
+/// The vocabulary of an encoder.
 fn read_vocabulary(gguf: &Gguf<Mapping>) -> Result<GgufTextVocabulary, FormatError> {
     const CHARACTER_MAP: &str = "tokenizer.ggml.precompiled_charsmap";
     let id = |names: &[&str]| -> Result<Option<u32>, FormatError> {
@@ -103,19 +132,23 @@ fn read_vocabulary(gguf: &Gguf<Mapping>) -> Result<GgufTextVocabulary, FormatErr
     if is_added("tokenizer.ggml.add_bos_token")? {
         vocabulary.first = id(&["cls", "bos"])?.or_else(|| vocabulary.usual_id("[CLS]"));
     }
-    if is_added("tokenizer.ggml.add_eos_token")? {
+    if is_added(ADD_EOS)? {
         // The name of the separator's key is written so.
         vocabulary.last = id(&["seperator", "eos"])?.or_else(|| vocabulary.usual_id("[SEP]"));
     }
     Ok(vocabulary)
 }
 
-fn open_folder(files: &HuggingFaceFiles, file: EncoderFile) -> Result<OpenedEncoder, OpenError> {
+fn open_folder(files: &HuggingFaceFiles, file: EmbedderFile) -> Result<OpenedEmbedder, OpenError> {
     let folder = &files.folder;
     let Some(path) = &files.tokenizer else {
         return Err(OpenError::Missing { folder: folder.clone(), file: "tokenizer.json" });
     };
-    let class = tokenizer_class(file.path(), file.config().family.model_type)?;
+    // A decoder's texts become the tokens that they have where it writes.
+    let class = match file.is_causal() {
+        true => TokenizerClass::AsWritten,
+        false => tokenizer_class(file.path(), file.architecture())?,
+    };
     let bytes = read(path, MAX_TOKENIZER_JSON_BYTES)?;
     let tokenizer = TextEncoder::from_tokenizer_json_with(&bytes, class)
         .map_err(|error| OpenError::Tokenizer { path: path.clone(), error })?;
@@ -125,8 +158,8 @@ fn open_folder(files: &HuggingFaceFiles, file: EncoderFile) -> Result<OpenedEnco
     let settings = folder_settings(&file, &mut warnings)?;
     let FolderSettings { pooling, pools_prompts, max_tokens, lowercases, prompts, kept_dimensions } =
         settings;
-    let max_tokens = max_tokens.unwrap_or(usize::MAX).min(file.config().context_length());
-    Ok(OpenedEncoder {
+    let max_tokens = max_tokens.unwrap_or(usize::MAX).min(file.shape().context_length);
+    Ok(OpenedEmbedder {
         file,
         tokenizer,
         pooling,

@@ -65,3 +65,40 @@ fn the_answers_are_learnt_and_nothing_else() {
         assert!(!others.contains("No"), "{family}: {others}");
     }
 }
+
+/// Regression: Granite's template writes no calls, and what was learnt of an answer that calls was its end alone.
+#[test]
+fn calls_that_the_template_leaves_out_are_learnt_as_the_model_writes_them() {
+    let call = json!({ "id": "call00001", "type": "function",
+                       "function": { "name": "f", "arguments": "{\"a\": \"<|end_of_text|>\"}" } });
+    let parameters = json!({ "type": "object", "properties": { "a": { "type": "string" } } });
+    let mut calling = message("assistant", "");
+    calling["tool_calls"] = json!([call]);
+    let mut result = message("tool", "Sunny.");
+    result["tool_call_id"] = json!("call00001");
+    let record = json!({
+        "messages": [message("user", "Weather?"), calling, result, message("assistant", "Sun.")],
+        "tools": [{ "type": "function", "function": { "name": "f", "description": "x", "parameters": parameters } }],
+    });
+    let options = EncodeOptions {
+        context: 1 << 20,
+        overlong: Overlong::Error,
+        bad: BadPolicy::Stop,
+        learnt: LearntAnswers::All,
+        threads: NonZeroUsize::MIN,
+    };
+    let tokenizer = tokenizer("Granite 3");
+    let template = ChatTemplate::new(FAMILIES[4].1, &tokenizer).unwrap();
+    let encoder = encoder(&tokenizer, &template);
+    let encoded = encoder.encode_conversations(&data(&[record]), &options).unwrap();
+    let [example] = encoded.examples.as_slice() else { panic!("{} examples", encoded.examples.len()) };
+    let pairs = example.ids.iter().zip(&example.assistant_mask);
+    let learnt: Vec<u32> = pairs.filter(|(_, learnt)| **learnt).map(|(id, _)| *id).collect();
+    assert_eq!(
+        tokenizer.decode(&learnt, ControlText::Show).unwrap(),
+        "<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"a\": \"<|end_of_text|>\"}}]<|end_of_text|>Sun.<|end_of_text|>"
+    );
+    let special: Vec<u32> = learnt.iter().copied().filter(|id| tokenizer.is_special(*id)).collect();
+    let [marker, end] = ["<|tool_call|>", "<|end_of_text|>"].map(|text| tokenizer.special_id(text).unwrap());
+    assert_eq!(special, [marker, end, end]);
+}

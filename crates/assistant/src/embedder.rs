@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use zhenjin_hub::{OpenError, OpenedEmbedder};
 use zhenjin_model::embedder::{EmbedderRunner, EmbedderShape, EmbedderTextError};
 use zhenjin_model::encoder::{EncoderPooling, normalise};
-use zhenjin_model::{LoadOptions, MemoryEstimate, ModelError, PAGE_TOKENS};
+use zhenjin_model::{LoadOptions, MemoryEstimate, MemoryPlan, ModelError, PAGE_TOKENS};
 use zhenjin_tensor::{KvDtype, ThreadTeam};
 use zhenjin_tokenizer::{LimitedEncoding, TextEncoder, TokenizerError};
 
@@ -151,7 +151,7 @@ impl Embedder {
     }
 
     /// The memory that an opened embedder takes on so many threads. What a text of more tokens than a pass of several has takes beyond such a
-    /// pass is counted as pages: where there is less memory, shorter texts are read.
+    /// pass is counted as pages: where the memory limit holds less, shorter texts are read.
     ///
     /// # Errors
     /// What the files report.
@@ -191,14 +191,18 @@ impl Embedder {
         pooling: Option<EncoderPooling>,
         options: &LoadOptions,
     ) -> Result<Embedder, EmbedderError> {
-        Embedder::from_opened(zhenjin_hub::open_embedder(path)?, pooling, options)
+        Embedder::from_opened(zhenjin_hub::open_embedder(path)?, pooling, options, usize::MAX)
     }
 
+    /// The same of opened files, for texts of at most `memory_holds` tokens, if that is less than they say.
     pub(crate) fn from_opened(
-        opened: OpenedEmbedder,
+        mut opened: OpenedEmbedder,
         pooling: Option<EncoderPooling>,
         options: &LoadOptions,
+        memory_holds: usize,
     ) -> Result<Embedder, EmbedderError> {
+        let pooling = pooling.or_else(|| opened.pooling.take()).ok_or(EmbedderError::NoPooling)?;
+        let more = opened.warning_of_last_token(&pooling);
         let OpenedEmbedder {
             file,
             tokenizer,
@@ -207,13 +211,15 @@ impl Embedder {
             pools_prompts,
             prompts,
             kept_dimensions,
-            warnings,
+            mut warnings,
             ..
         } = opened;
-        let pooling = pooling.or(opened.pooling).ok_or(EmbedderError::NoPooling)?;
-        let runner = EmbedderRunner::load(&file, options, PASS_ROWS, max_tokens)?;
+        // It is among the others already where the files say the same pooling.
+        warnings.extend(more.filter(|more| !warnings.contains(more)));
+        let runner = EmbedderRunner::load(&file, options, PASS_ROWS, max_tokens.min(memory_holds))?;
+        let shape = file.shape().limited_to(max_tokens).limited_by_memory_to(memory_holds);
         Ok(Embedder {
-            shape: runner.shape(),
+            shape,
             tokenizer,
             pooling,
             lowercases,
@@ -307,7 +313,10 @@ impl Embedder {
         let limit = self.max_tokens();
         match self.tokenizer.encode_at_most(&words, limit, is_cancelled) {
             Ok(LimitedEncoding::Ids(tokens)) => Ok(tokens),
-            Ok(LimitedEncoding::BeyondLimit) => Err(EmbedderTextError::FarTooLong { text, limit }.into()),
+            Ok(LimitedEncoding::BeyondLimit) => {
+                let by_memory = self.shape.is_limited_by_memory();
+                Err(EmbedderTextError::FarTooLong { text, limit, by_memory }.into())
+            }
             Ok(LimitedEncoding::Cancelled) => Err(EmbedError::Cancelled),
             Err(error) => Err(EmbedError::Tokenizer { text, error }),
         }
@@ -327,7 +336,7 @@ impl Embedder {
 
     /// The vectors of texts, as tokens, in their order; of each the first so many values as `dimensions` or else the model's makers say, of
     /// unit length again if the whole ones are. A text's vector has the same bits whatever other texts there are. It is computed behind chats
-    /// of the same thread team; the passes of several requests take turns; once `is_cancelled` is true, it ends.
+    /// of the same thread team; the passes of several requests take turns; once `is_cancelled` is true, it ends before the model's next layer.
     ///
     /// # Errors
     /// [`EmbedError::Text`] for texts that [`Embedder::tokens`] did not give and where the weights are broken, [`EmbedError::Dimensions`],
@@ -351,8 +360,10 @@ impl Embedder {
             let mut runner = self.runner.lock().unwrap_or_else(PoisonError::into_inner);
             let left = &texts[vectors.len()..];
             let pass = &left[..runner.texts_of_a_pass(left)];
-            let embedded = self.team.in_background(|| runner.embed(pass, &self.pooling));
-            vectors.extend(embedded.map_err(|error| of_pass(error, vectors.len()))?);
+            let over = || is_cancelled.load(Ordering::Relaxed);
+            let embedded = self.team.in_background(|| runner.embed_unless(pass, &self.pooling, over));
+            let embedded = embedded.map_err(|error| of_pass(error, vectors.len()))?;
+            vectors.extend(embedded.ok_or(EmbedError::Cancelled)?);
         }
         if let Some(dimensions) = dimensions.or(self.kept_dimensions) {
             for vector in &mut vectors {
@@ -364,6 +375,16 @@ impl Embedder {
         }
         Ok(vectors)
     }
+}
+
+/// What is to be reserved for an embedder of this estimate, and the most tokens of a text: as many as the limit would hold if nothing else were
+/// loaded. All of that is needed at once: what is free at the moment decides nothing that lasts.
+pub(crate) fn within_limit(estimate: MemoryEstimate, limit: u64) -> (MemoryEstimate, usize) {
+    // Not even short texts fit: what reserves says so.
+    let Some(MemoryPlan { context, .. }) = estimate.plan(limit) else { return (estimate, estimate.context) };
+    let pages = (context.div_ceil(PAGE_TOKENS) as u64).saturating_mul(estimate.page);
+    let workspace = estimate.workspace.saturating_add(pages);
+    (MemoryEstimate { workspace, page: 0, context, ..estimate }, context)
 }
 
 /// The error of a pass whose first text has the number `first`.
@@ -379,6 +400,33 @@ fn of_pass(error: ModelError, first: usize) -> EmbedError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Regression: an embedder that was loaded beside a busy model read, as long as it was loaded, only the texts for which there was memory at
+    /// that moment.
+    #[test]
+    fn an_embedder_is_loaded_for_all_texts_that_the_limit_holds_or_not_yet() {
+        let estimate = MemoryEstimate {
+            weights: 1000,
+            tokenizer: 100,
+            workspace: 200,
+            page: 10,
+            kv_dtype: KvDtype::F32,
+            context: 8192,
+            max_batch: 1,
+            draft: None,
+        };
+        let whole = 1300 + 8192 / PAGE_TOKENS as u64 * 10;
+        let (needed, context) = within_limit(estimate, whole);
+        assert_eq!((context, needed.least(), needed.full_context()), (8192, whole, whole));
+        // Beside something else there is less at the moment: that is no reason to load it for less.
+        assert!(estimate.plan(whole - 1).is_some() && needed.plan(whole - 1).is_none());
+        assert_eq!(needed.plan(whole).map(|plan| plan.bytes), Some(whole));
+        // The limit itself holds no more than 100 pages.
+        let (needed, context) = within_limit(estimate, 1300 + 1005);
+        assert_eq!((context, needed.least()), (100 * PAGE_TOKENS, 2300));
+        // Not even the least: as it is, which the one who reserves refuses.
+        assert_eq!(within_limit(estimate, 1500), (estimate, 8192));
+    }
 
     /// Regression: a request of many passes took the mutex again before those who waited, and had all its passes first.
     #[test]

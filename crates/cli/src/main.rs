@@ -25,6 +25,7 @@ use commands::evaluate::EvaluateCommand;
 use commands::training::Interrupted;
 use home::Home;
 use std::process::ExitCode;
+use std::time::Duration;
 use zhenjin_align::configuration::Method;
 use zhenjin_train::configuration::ConfigurationError;
 
@@ -115,7 +116,35 @@ fn run(arguments: Arguments) -> Result<()> {
     }
 }
 
+/// How long threads that still work, although nobody waits for their results any more, hold the program's end up.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
 fn wait_for(work: impl Future<Output = Result<()>>) -> Result<()> {
+    wait_and_leave(work, LAST_WAIT)
+}
+
+/// Does `work`; what it left in other threads has at most `last_wait` to end. A runtime that is merely dropped waits for them without a limit.
+fn wait_and_leave(work: impl Future<Output = Result<()>>, last_wait: Duration) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.context("starting the asynchronous runtime")?.block_on(work)
+    let runtime = runtime.context("starting the asynchronous runtime")?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_timeout(last_wait);
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: the program ended only when the last text had been embedded, for which nobody waited any more.
+    #[test]
+    fn a_thread_that_goes_on_does_not_hold_the_programs_end_up() {
+        let (end, until) = std::sync::mpsc::channel::<()>();
+        let work = async {
+            tokio::task::spawn_blocking(move || until.recv());
+            Ok(())
+        };
+        wait_and_leave(work, Duration::from_millis(1)).unwrap();
+        drop(end);
+    }
 }

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::tiny_encoder::{ENCODER_WIDTH, write_tiny_encoder};
+use crate::tiny_model::write_tiny_model;
 use serde_json::Value;
+use zhenjin_model::write::FloatType;
 
 /// Exit code, lines of standard output, standard error.
 fn embed(folder: &Path, arguments: &[&str], input: Option<&str>) -> (Option<i32>, Vec<Value>, String) {
@@ -204,4 +206,26 @@ fn a_fetched_encoder_is_listed_as_one_and_named_by_its_name() {
     }
     assert_eq!(run(&["rm", "all-minilm:l6"]).0, Some(0));
     assert!(!folder.exists());
+}
+
+/// Regressions: how a decoder's hidden states become one vector could not be said for a file that does not say it, and with it nothing told that
+/// the file leaves the last token open.
+#[test]
+fn a_decoder_that_says_no_pooling_embeds_with_the_one_that_is_given() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = folder.path().join("model");
+    write_tiny_model(&model, FloatType::F32);
+    let encoder = folder.path().join("encoder");
+    std::fs::create_dir(&encoder).expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zhenjin"));
+    command.env("ZHENJIN_HOME", folder.path()).arg("export").arg(&model).args(["--to", "gguf"]);
+    let output = command.arg(encoder.join("model.gguf")).output().expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (code, _, stderr) = embed(folder.path(), &["hello"], None);
+    assert!(code == Some(1) && stderr.contains("--pooling MODE"), "{stderr}");
+    let (code, lines, stderr) = embed(folder.path(), &["--pooling", "lasttoken", "hello"], None);
+    assert_eq!((code, lines.len()), (Some(0), 1), "{stderr}");
+    assert!(stderr.contains("add_eos_token"), "{stderr}");
+    let (code, _, stderr) = embed(folder.path(), &["--pooling", "mean", "hello"], None);
+    assert!(code == Some(0) && !stderr.contains("add_eos_token"), "{stderr}");
 }

@@ -17,7 +17,7 @@ mod tool_format;
 mod tools_as_text;
 
 pub use error::ConversationError;
-pub use markers::ThoughtMarkers;
+pub use markers::{AnswerMarkers, ThoughtMarkers};
 pub use message::{Message, Role, ThinkingWish, Tool, ToolCall};
 pub use prompt::{ConversationStyle, Prompt, PromptOptions, ToolStyle, WrittenConversation, takes_tools};
 pub use thinking::{REQUEST_VARIABLES, ThinkingStyle, ThinkingSupport, thinks};

@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
-use zhenjin_tokenizer::{ChatTemplate, RenderInput, TemplateError, Tokenizer};
+use zhenjin_tokenizer::{Appended, ChatTemplate, RenderInput, Rendered, TemplateError, Tokenizer};
 
 use crate::error::ConversationError;
 use crate::markers::ThoughtMarkers;
-use crate::message::{Message, ThinkingWish, Tool};
-use crate::thinking::{ThinkingStyle, check_variables};
+use crate::message::{Message, ThinkingWish, Tool, ToolCall};
+use crate::thinking::{ThinkingStyle, check_variables, left_aside};
 use crate::tool_format::ToolFormat;
 use crate::tools_as_text::with_tools_as_text;
 
@@ -16,6 +16,8 @@ use crate::tools_as_text::with_tools_as_text;
 pub enum ToolStyle {
     /// By its template, which writes calls in this format.
     Template(ToolFormat),
+    /// By its template, which tells it to write calls in this format and writes none itself: they go into the message's text.
+    Instructions(ToolFormat),
     /// By a system message, as its template does not know tools.
     SystemMessage,
     /// By its template, in a format that is not known here.
@@ -39,25 +41,33 @@ impl ToolStyle {
         let parameters = json!({"type": "object", "properties": {"x": {"type": "integer"}}});
         let function = json!({"name": OFFERED, "description": "x", "parameters": parameters});
         let tools = [json!({"type": "function", "function": function})];
-        let input = RenderInput {
-            messages: &messages,
-            tools: &tools,
-            now: Some(OffsetDateTime::UNIX_EPOCH),
-            ..RenderInput::default()
+        let rendered = |appended: &[Appended]| {
+            let input = RenderInput {
+                messages: &messages,
+                tools: &tools,
+                now: Some(OffsetDateTime::UNIX_EPOCH),
+                appended,
+                ..RenderInput::default()
+            };
+            template.render(&input).map(|rendered| rendered.text).unwrap_or_default()
         };
-        let rendered = template.render(&input).map(|rendered| rendered.text).unwrap_or_default();
-        let format = if rendered.contains(PROBE) {
-            ToolFormat::of_rendering(&rendered, PROBE)
-        } else {
-            ToolFormat::of_instructions(template)
-        };
-        format.map_or(ToolStyle::Unknown, ToolStyle::Template)
+        let text = rendered(&[]);
+        if text.contains(PROBE) {
+            return ToolFormat::of_rendering(&text, PROBE).map_or(ToolStyle::Unknown, ToolStyle::Template);
+        }
+        let Some(format) = ToolFormat::of_instructions(template) else { return ToolStyle::Unknown };
+        let call = ToolCall { id: String::new(), name: PROBE.to_owned(), arguments: "{}".to_owned() };
+        let (control, text) = format.written(&[call]);
+        let appended = Appended { message: 1, control: control.to_owned(), text: text.clone() };
+        // A template that leaves the message's text out as well cannot say what was called.
+        let is_kept = rendered(&[appended]).contains(&format!("{control}{text}"));
+        if is_kept { ToolStyle::Instructions(format) } else { ToolStyle::Unknown }
     }
 
     /// The format of calls; `None` if it is not known.
     pub fn format(self) -> Option<ToolFormat> {
         match self {
-            ToolStyle::Template(format) => Some(format),
+            ToolStyle::Template(format) | ToolStyle::Instructions(format) => Some(format),
             ToolStyle::SystemMessage => Some(ToolFormat::Hermes),
             ToolStyle::Unknown => None,
         }
@@ -101,6 +111,8 @@ pub struct WrittenConversation {
     pub variables: Map<String, Value>,
     /// The time that it shows.
     pub now: OffsetDateTime,
+    /// Calls that stand behind the texts of messages, as the model writes them.
+    pub calls: Vec<Appended>,
 }
 
 impl WrittenConversation {
@@ -113,6 +125,7 @@ impl WrittenConversation {
             now: Some(self.now),
             variables: Some(&self.variables),
             mark_assistant: false,
+            appended: &self.calls,
         }
     }
 }
@@ -156,7 +169,13 @@ impl ConversationStyle {
         let mut variables = options.template_variables.clone();
         self.thinking.apply(options.thinking, &mut variables)?;
         let as_text = self.tools == ToolStyle::SystemMessage;
-        let as_template = |message: &Message| self.thinking.template_value(message);
+        let calls = self.calls_behind_texts(messages);
+        let as_template = |message: &Message| match self.tools {
+            ToolStyle::Instructions(_) => {
+                self.thinking.template_value(&Message { tool_calls: Vec::new(), ..message.clone() })
+            }
+            _ => self.thinking.template_value(message),
+        };
         let messages: Vec<Value> = if as_text {
             with_tools_as_text(messages, tools).iter().map(as_template).collect()
         } else {
@@ -164,13 +183,26 @@ impl ConversationStyle {
         };
         let tools: Vec<Value> =
             if as_text { Vec::new() } else { tools.iter().map(|tool| tool.to_template_value()).collect() };
-        Ok(WrittenConversation { messages, tools, variables, now: options.now })
+        Ok(WrittenConversation { messages, tools, variables, now: options.now, calls })
+    }
+
+    /// Calls of a model whose template writes none, as the model itself writes them.
+    fn calls_behind_texts(&self, messages: &[Message]) -> Vec<Appended> {
+        let ToolStyle::Instructions(format) = self.tools else { return Vec::new() };
+        let with_calls = messages.iter().enumerate().filter(|(_, message)| !message.tool_calls.is_empty());
+        with_calls
+            .map(|(place, message)| {
+                let (control, text) = format.written(&message.tool_calls);
+                Appended { message: place, control: control.to_owned(), text }
+            })
+            .collect()
     }
 
     /// The prompt of a conversation.
     ///
     /// # Errors
-    /// As [`ConversationStyle::written`], and [`ConversationError::Invalid`] for `messages` that the template refuses.
+    /// As [`ConversationStyle::written`], and [`ConversationError::Invalid`] for `messages` that the template refuses, and for a wish to think
+    /// that changes nothing in this conversation.
     pub fn prompt(
         &self,
         tokenizer: &Tokenizer,
@@ -189,16 +221,36 @@ impl ConversationStyle {
         let opening = self.thinking.markers.opening;
         // Without the template's own word for it, the marker at the end would be somebody's text.
         let opens_thought = template.mentions(opening) && rendered.text.trim_end().ends_with(opening);
+        if !opens_thought {
+            self.check_switch(template, written, &rendered, options.thinking)?;
+        }
         let tokens = tokenizer
             .encode_rendered(&rendered)
             .map_err(|error| ConversationError::invalid("messages", error.to_string()))?;
         Ok(Prompt { tokens, text: rendered.text, opens_thought })
+    }
+
+    /// Refuses a wish to think that the template does not look at: Granite's has its switch behind a system message and tools.
+    fn check_switch(
+        &self,
+        template: &ChatTemplate,
+        written: WrittenConversation,
+        rendered: &Rendered,
+        wish: &ThinkingWish,
+    ) -> Result<(), ConversationError> {
+        let Some(variables) = self.thinking.switched_off(wish, &written.variables) else { return Ok(()) };
+        let off = WrittenConversation { variables, ..written };
+        match template.render(&off.input(true)) {
+            Ok(off) if off.text == rendered.text => Err(left_aside()),
+            _ => Ok(()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Role;
 
     fn style(source: &str) -> ToolStyle {
         let template = ChatTemplate::with_special_texts(source, "<s>", "</s>", Vec::new(), Vec::new());
@@ -210,7 +262,9 @@ mod tests {
     #[test]
     fn a_template_that_leaves_calls_out_is_known_by_what_it_tells_the_model() {
         let granite = include_str!("../../tokenizer/tests/data/family_templates/granite3.jinja");
-        assert_eq!(style(granite), ToolStyle::Template(ToolFormat::JsonList));
+        assert_eq!(style(granite), ToolStyle::Instructions(ToolFormat::JsonList));
+        let wordless = "{{ tools | tojson }}<|tool_call|>{% for m in messages %}{{ m.role }}{% endfor %}";
+        assert_eq!(style(wordless), ToolStyle::Unknown);
         let silent = "{{ tools | tojson }}{% for m in messages %}{{ m.content }}{% endfor %}";
         assert_eq!(style(silent), ToolStyle::Unknown);
         let gemma = include_str!("../../tokenizer/tests/data/family_templates/gemma3.jinja");
@@ -219,5 +273,78 @@ mod tests {
             {% for c in m.tool_calls %}{\"name\": \"{{ c.function.name }}\", \"parameters\": \
             {{ c.function.arguments | tojson }}}{% endfor %}{% endfor %}";
         assert_eq!(style(llama), ToolStyle::Template(ToolFormat::LlamaJson));
+    }
+
+    const GRANITE: &str = include_str!("../../tokenizer/tests/data/family_templates/granite3.jinja");
+
+    fn granite() -> (ChatTemplate, Tokenizer) {
+        let golden: Value =
+            serde_json::from_str(include_str!("../../tokenizer/tests/data/family_tokenizers.json"))
+                .expect("JSON");
+        let cases = golden["cases"].as_array().expect("cases");
+        let case = cases.iter().find(|case| case["name"] == "Granite 3").expect("Granite 3");
+        let tokenizer = Tokenizer::from_tokenizer_json(case["tokenizer"].to_string().as_bytes(), None);
+        let tokenizer = tokenizer.expect("a tokenizer");
+        (ChatTemplate::new(GRANITE, &tokenizer).expect("a template"), tokenizer)
+    }
+
+    fn prompt_of(
+        messages: &[Message],
+        tools: &[&Tool],
+        thinking: &ThinkingWish,
+    ) -> Result<Prompt, ConversationError> {
+        let (template, tokenizer) = granite();
+        let variables = Map::new();
+        let options =
+            PromptOptions { thinking, template_variables: &variables, now: OffsetDateTime::UNIX_EPOCH };
+        ConversationStyle::of(Some(&template), &tokenizer)
+            .prompt(&tokenizer, &template, messages, tools, &options)
+    }
+
+    /// Regression: the history of Granite, whose template writes no calls, had an empty message where the model had called.
+    #[test]
+    fn calls_that_the_template_leaves_out_stand_in_the_prompt_as_the_model_writes_them() {
+        let mut calling = Message::new(Role::Assistant, "Look: <|tool_call|>\n");
+        let arguments = "{\"a\": \"<|end_of_text|>\"}".to_owned();
+        calling.tool_calls = vec![ToolCall { id: "1".to_owned(), name: "f".to_owned(), arguments }];
+        let messages =
+            [Message::new(Role::User, "x"), calling, Message::new(Role::Tool, "<|tool_call|>Sunny.")];
+        let prompt = prompt_of(&messages, &[], &ThinkingWish::ModelsOwn).expect("a prompt");
+        let written = "<|start_of_role|>assistant<|end_of_role|>Look: <|tool_call|>\n<|tool_call|>\
+            [{\"name\": \"f\", \"arguments\": {\"a\": \"<|end_of_text|>\"}}]<|end_of_text|>\n\
+            <|start_of_role|>tool<|end_of_role|><|tool_call|>Sunny.<|end_of_text|>";
+        assert!(prompt.text.contains(written), "{}", prompt.text);
+        // What somebody wrote is no control token; the marker of the call is.
+        let (_, tokenizer) = granite();
+        let count = |text: &str| {
+            let id = tokenizer.special_id(text).expect("a control token");
+            prompt.tokens.iter().filter(|token| **token == id).count()
+        };
+        assert_eq!(count("<|tool_call|>"), 1);
+        // The system message, the user, the assistant and the tool.
+        assert_eq!(count("<|end_of_text|>"), 4);
+    }
+
+    /// Regression: with a system message or tools, Granite's template leaves its switch aside, and the wish to think changed nothing without a
+    /// word.
+    #[test]
+    fn a_wish_to_think_that_the_template_leaves_aside_is_refused() {
+        let tool = Tool { name: "f".to_owned(), description: None, parameters: None };
+        let question = [Message::new(Role::User, "x")];
+        let with_system = [Message::new(Role::System, "y"), Message::new(Role::User, "x")];
+        for wish in [ThinkingWish::On, ThinkingWish::Effort("low".to_owned())] {
+            let prompt = prompt_of(&question, &[], &wish).expect("a prompt");
+            assert!(prompt.text.contains("<response></response>"), "{}", prompt.text);
+            for refused in [prompt_of(&with_system, &[], &wish), prompt_of(&question, &[&tool], &wish)] {
+                let said = refused.expect_err("refused").to_string();
+                assert!(
+                    said.starts_with("reasoning_effort: ") && said.contains("leaves its switch aside"),
+                    "{said}"
+                );
+            }
+        }
+        for wish in [ThinkingWish::Off, ThinkingWish::ModelsOwn] {
+            assert!(prompt_of(&with_system, &[&tool], &wish).is_ok());
+        }
     }
 }

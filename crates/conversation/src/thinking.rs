@@ -145,6 +145,19 @@ impl ThinkingStyle {
         }
     }
 
+    /// The variables without a wish to think that was written as a switch; `None` where none was.
+    pub(crate) fn switched_off(
+        &self,
+        wish: &ThinkingWish,
+        variables: &Map<String, Value>,
+    ) -> Option<Map<String, Value>> {
+        let switch = self.switch.filter(|_| matches!(wish, ThinkingWish::On | ThinkingWish::Effort(_)))?;
+        let mut variables = variables.clone();
+        variables.remove(EFFORT);
+        variables.insert(switch.to_owned(), json!(false));
+        Some(variables)
+    }
+
     /// The message as the template expects it, with the thought where the template looks for it.
     pub fn template_value(&self, message: &Message) -> Value {
         let Some(thought) = message.thought.as_deref().filter(|thought| !thought.is_empty()) else {
@@ -157,7 +170,7 @@ impl ThinkingStyle {
                 value
             }
             ThoughtHistory::Content => {
-                let ThoughtMarkers { opening, closing } = self.markers;
+                let ThoughtMarkers { opening, closing, .. } = self.markers;
                 let content = format!("{opening}\n{thought}\n{closing}\n\n{}", message.content);
                 Message { content, ..message.clone() }.to_template_value()
             }
@@ -194,6 +207,14 @@ pub(crate) fn check_variables(
     let others = if read.is_empty() { "none".to_owned() } else { read.join(", ") };
     let reason = format!("this model's chat template does not read `{unread}`; what it reads: {others}");
     Err(ConversationError::invalid("chat_template_kwargs", reason))
+}
+
+/// The refusal of a wish to think that changes nothing.
+pub(crate) fn left_aside() -> ConversationError {
+    refused(
+        "the model's chat template leaves its switch aside in this conversation: with a system message or tools, some templates do not tell \
+         the model to think",
+    )
 }
 
 fn refused(reason: &str) -> ConversationError {
@@ -269,6 +290,22 @@ mod tests {
         ] {
             assert_eq!(style(plain).support(), ThinkingSupport::None);
         }
+    }
+
+    /// Regressions: Granite 3.3's markers around an answer, and Granite 3.2's sentences around a thought, were text.
+    #[test]
+    fn the_markers_of_granite_are_known() {
+        let granite =
+            style(include_str!("../../tokenizer/tests/data/family_templates/granite3.jinja")).markers;
+        assert_eq!((granite.opening, granite.closing), ("<think>", "</think>"));
+        let answer = granite.answer.expect("markers around the answer");
+        assert_eq!((answer.opening, answer.closing), ("<response>", "</response>"));
+        assert_eq!(style(QWEN).markers.answer, None);
+        let older = "{% if thinking %}Write thoughts after 'Here is my thought process:' and the answer after \
+            'Here is my response:'.{% endif %}{{ messages[0].content }}";
+        let older = style(older).markers;
+        assert_eq!((older.opening, older.closing), ("Here is my thought process:", "Here is my response:"));
+        assert_eq!(older.answer, None);
     }
 
     #[test]

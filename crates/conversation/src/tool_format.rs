@@ -5,6 +5,8 @@
 use serde_json::Value;
 use zhenjin_tokenizer::ChatTemplate;
 
+use crate::message::ToolCall;
+
 /// Before a list of calls.
 const LIST_MARKER: &str = "<|tool_call|>";
 
@@ -64,6 +66,29 @@ impl ToolFormat {
         }
     }
 
+    /// What models of this format write before a call too: Granite 3.1 before its lists.
+    pub fn other_marker(self) -> Option<&'static str> {
+        (self == ToolFormat::JsonList).then_some("<tool_call>")
+    }
+
+    /// Calls as the model writes them: the marker before them, where it is one for all, and the rest.
+    pub fn written(self, calls: &[ToolCall]) -> (&'static str, String) {
+        let mut text = String::new();
+        for call in calls {
+            let CallTexts { before_arguments, after_arguments, between_calls } = self.call_texts(&call.name);
+            if !text.is_empty() {
+                text.push_str(between_calls);
+            }
+            text.push_str(&before_arguments);
+            text.push_str(&call.arguments);
+            text.push_str(after_arguments);
+        }
+        match self.beginning() {
+            CallBeginning::List(marker) => (marker, format!("[{text}]")),
+            CallBeginning::Marker(_) | CallBeginning::ObjectFirst => ("", text),
+        }
+    }
+
     /// What follows the object of a call.
     pub fn end_marker(self) -> Option<&'static str> {
         match self {
@@ -109,6 +134,23 @@ pub struct CallTexts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_are_written_as_the_model_writes_them() {
+        let call = |name: &str| ToolCall {
+            id: "1".to_owned(),
+            name: name.to_owned(),
+            arguments: "{\"a\": 1}".to_owned(),
+        };
+        let (marker, text) = ToolFormat::JsonList.written(&[call("f"), call("g")]);
+        assert_eq!(marker, "<|tool_call|>");
+        assert_eq!(
+            text,
+            "[{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g\", \"arguments\": {\"a\": 1}}]"
+        );
+        let (marker, text) = ToolFormat::LlamaJson.written(&[call("f")]);
+        assert_eq!((marker, text.as_str()), ("", "{\"name\": \"f\", \"parameters\": {\"a\": 1}}"));
+    }
 
     #[test]
     fn formats_are_told_apart() {

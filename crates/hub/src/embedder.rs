@@ -38,6 +38,20 @@ pub struct OpenedEmbedder {
     pub kept_dimensions: Option<usize>,
     /// What is to be known of the files although they can be used, as sentences.
     pub warnings: Vec<String>,
+    /// The files leave open whether the end of a sequence stands behind a text.
+    pub leaves_end_open: bool,
+}
+
+impl OpenedEmbedder {
+    /// What is to be known where vectors are pooled so and the files leave open which token is a text's last; it is among the warnings where the
+    /// files say this pooling themselves.
+    pub fn warning_of_last_token(&self, pooling: &EncoderPooling) -> Option<String> {
+        (self.leaves_end_open && pooling.modes.contains(&PoolingMode::Last)).then(|| {
+            format!(
+                "the file has no {ADD_EOS}: nothing is put behind a text, whose last token its vector is made of"
+            )
+        })
+    }
 }
 
 /// Whether the files at a path are those of a model that makes vectors of texts: an encoder, or a decoder whose files say that its hidden states
@@ -68,14 +82,10 @@ fn open_gguf(file: EmbedderFile) -> Result<OpenedEmbedder, OpenError> {
     let pooling = file.pooling()?;
     let unread = file.unread_settings().iter();
     let mut warnings: Vec<String> = unread.map(|name| format!("nothing reads the setting {name}")).collect();
+    let mut leaves_end_open = false;
     let tokenizer = if file.is_causal() {
         let adds_eos = gguf.bool(ADD_EOS).map_err(metadata_error)?;
-        if adds_eos.is_none() && pooling.as_ref().is_some_and(|pooling| pooling.modes == [PoolingMode::Last])
-        {
-            warnings.push(format!(
-                "the file has no {ADD_EOS}: nothing is put behind a text, whose last token its vector is made of"
-            ));
-        }
+        leaves_end_open = adds_eos.is_none();
         warnings.extend(open::warning_of(gguf));
         let vocabulary = open::read_vocabulary(gguf).map_err(metadata_error)?;
         let tokenizer = Tokenizer::from_gguf(vocabulary).map_err(tokenizer_error)?;
@@ -84,7 +94,7 @@ fn open_gguf(file: EmbedderFile) -> Result<OpenedEmbedder, OpenError> {
         let vocabulary = read_vocabulary(gguf).map_err(metadata_error)?;
         TextEncoder::from_gguf(&vocabulary).map_err(tokenizer_error)?
     };
-    Ok(OpenedEmbedder {
+    let mut opened = OpenedEmbedder {
         tokenizer,
         pooling,
         max_tokens: file.shape().context_length,
@@ -93,8 +103,12 @@ fn open_gguf(file: EmbedderFile) -> Result<OpenedEmbedder, OpenError> {
         prompts: BTreeMap::new(),
         kept_dimensions: None,
         warnings,
+        leaves_end_open,
         file,
-    })
+    };
+    let of_last_token = opened.pooling.as_ref().and_then(|pooling| opened.warning_of_last_token(pooling));
+    opened.warnings.extend(of_last_token);
+    Ok(opened)
 }
 
 /// Whether the end of a sequence is put behind a text.
@@ -169,5 +183,6 @@ fn open_folder(files: &HuggingFaceFiles, file: EmbedderFile) -> Result<OpenedEmb
         prompts,
         kept_dimensions,
         warnings,
+        leaves_end_open: false,
     })
 }

@@ -1,10 +1,11 @@
 //! Writing an opened model anew: as a Hugging Face folder or as a GGUF file, in floats or quantised, tokenizer, chat
 //! template and sampling advice included. What the other format cannot say is refused by name.
 
+mod embedder;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use zhenjin_model::families::Family;
 use zhenjin_model::write::{
     FileRows, FloatType, FolderFile, MetadataValue, Quantisation, WrittenFile, WrittenGguf, write_gguf,
     write_hugging_face,
@@ -12,7 +13,6 @@ use zhenjin_model::write::{
 use zhenjin_model::{AdapterMerge, HuggingFaceFiles, MergedRows, ModelError, TensorSource};
 use zhenjin_tokenizer::{GgufVocabulary, MAX_TEMPLATE_BYTES, MAX_TOKENIZER_JSON_BYTES, TokenizerError};
 
-use crate::embedder::{ADD_EOS, is_embedder, open_embedder};
 use crate::open::{MAX_GENERATION_CONFIG_BYTES, read, read_config, read_vocabulary, tool_use_template};
 use crate::{OpenError, OpenedModel};
 
@@ -62,10 +62,11 @@ pub fn export_hugging_face(
     dtype: FloatType,
 ) -> Result<WrittenFile, ExportError> {
     require_floats_without(model, adapter)?;
-    let files = match model.file.hugging_face() {
+    let mut files = match model.file.hugging_face() {
         Some(files) => copied_files(model, files)?,
         None => files_of_gguf(model)?,
     };
+    embedder::add_files(model, &mut files)?;
     // Where these are left out, transformers takes those of the class, which may be beyond the vocabulary.
     let settings = [
         ("bos_token_id", json!(model.tokenizer.bos())),
@@ -97,7 +98,7 @@ pub fn export_gguf(
     let metadata = match (model.file.hugging_face(), model.file.gguf()) {
         (Some(files), _) => {
             let mut metadata = metadata_of_folder(model, files)?;
-            for (key, value) in metadata_of_embedder(model, &files.folder)? {
+            for (key, value) in embedder::metadata_of_folder(model, &files.folder)? {
                 metadata.retain(|(known, _)| *known != key);
                 metadata.push((key, value));
             }
@@ -285,50 +286,6 @@ fn folder_file(name: Option<&str>, bytes: Vec<u8>) -> FolderFile {
 
 fn json_file(name: &str, value: &Value) -> FolderFile {
     folder_file(Some(name), format!("{value:#}\n").into_bytes())
-}
-
-/// What a GGUF file says of a folder whose model makes vectors: how hidden states are pooled, and which token ends a text. Nothing for a model
-/// that writes.
-fn metadata_of_embedder(
-    model: &OpenedModel,
-    folder: &Path,
-) -> Result<Vec<(String, MetadataValue)>, ExportError> {
-    if !is_embedder(folder) {
-        return Ok(Vec::new());
-    }
-    let unwritable = |reason: &str| {
-        let reason = format!("its model makes vectors, and a GGUF file cannot say {reason}");
-        ExportError::Model(ModelError::Unwritable { file: folder.to_owned(), reason })
-    };
-    let opened = open_embedder(folder)?;
-    let Some(pooling) = opened.pooling else { return Ok(Vec::new()) };
-    let number = match pooling.modes[..] {
-        [mode] => mode.gguf_number().and_then(|number| u32::try_from(number).ok()),
-        _ => None,
-    };
-    let number = number.ok_or_else(|| unwritable("how their hidden states are pooled"))?;
-    if !pooling.dense.is_empty() || !pooling.normalise {
-        return Err(unwritable(
-            "that there is a layer behind the pooling, or that they are not of unit length",
-        ));
-    }
-    let architecture = model.file.config().architecture.as_str();
-    let architecture =
-        Family::of_model_type(architecture).map_or(architecture, |family| family.gguf_architecture);
-    let mut metadata = vec![(format!("{architecture}.pooling_type"), MetadataValue::u32(number))];
-    let tokenizer_error = |error| ExportError::Tokenizer { path: folder.to_owned(), error };
-    let around = opened.tokenizer.encode("").map_err(tokenizer_error)?;
-    let begins = model.tokenizer.bos().filter(|_| model.tokenizer.adds_bos());
-    let behind = around.strip_prefix(begins.as_slice()).unwrap_or(&around);
-    match behind {
-        [] => metadata.push((ADD_EOS.to_owned(), MetadataValue::bool(false))),
-        [last] => {
-            metadata.push((ADD_EOS.to_owned(), MetadataValue::bool(true)));
-            metadata.push(("tokenizer.ggml.eos_token_id".to_owned(), MetadataValue::u32(*last)));
-        }
-        _ => return Err(unwritable("that a text ends with several tokens")),
-    }
-    Ok(metadata)
 }
 
 /// How texts are put together: byte-level vocabularies have merges, SentencePiece's have scores.

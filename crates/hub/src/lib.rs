@@ -6,7 +6,7 @@
 //! * [`open`]: a model's file, tokenizer, chat template and generation settings.
 //! * [`open_embedder`]: a model that makes vectors of texts, with its tokenizer and the way to make them; [`is_embedder`] tells such models from
 //!   those that write.
-//! * [`export_hugging_face`], [`export_gguf`]: an opened model written anew, in the other format or quantised.
+//! * [`export_hugging_face`], [`export_gguf`]: an opened model written anew, in the other format or quantised; [`open_to_export`] opens one for it.
 //!
 //! This crate does not know inference, conversations, the terminal, or the environment: callers pass endpoints, tokens and
 //! folders, and show progress.
@@ -29,7 +29,7 @@ pub use catalogue::{Catalogue, CatalogueEntry, CatalogueFile, CatalogueSource, G
 pub use embedder::{OpenedEmbedder, is_embedder, open_embedder};
 pub use errors::{ModelStoreError, OpenError};
 pub use export::{ExportError, export_gguf, export_hugging_face, tokenizer_files};
-pub use open::{GenerationDefaults, OpenedModel, open, tokenizer_of_folder};
+pub use open::{GenerationDefaults, OpenedModel, open, open_to_export, tokenizer_of_folder};
 pub use pull::{PullError, PullEvent, PullObserver, PullOptions, Secret, SilentObserver, Timeouts, pull};
 pub use reference::ModelReference;
 pub use store::{LocalModel, ManifestFile, ModelManifest, ModelStore, bytes_at};

@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zhenjin_files::{FileError, Mapping, check_no_lfs_pointer, read_at_most};
+use zhenjin_model::embedder::EmbedderFile;
+use zhenjin_model::encoder::EncoderFile;
 use zhenjin_model::gguf::{Gguf, Value as GgufValue};
 use zhenjin_model::{Fingerprint, FormatError, HuggingFaceFiles, ModelFile};
 use zhenjin_tokenizer::{
     ChatTemplate, GgufVocabulary, MAX_TEMPLATE_BYTES, MAX_TOKENIZER_JSON_BYTES, Tokenizer, TokenizerConfig,
 };
 
+use crate::embedder::is_embedder;
 use crate::{OpenError, store};
 
 pub(crate) const MAX_GENERATION_CONFIG_BYTES: usize = 1 << 20;
@@ -154,15 +157,34 @@ fn candidates(top_k: i64) -> Result<u32, String> {
 /// # Errors
 /// [`OpenError`] names the file and what is wrong with it.
 pub fn open(path: &Path) -> Result<OpenedModel, OpenError> {
-    let mut opened = open_files(path)?;
+    open_file(path, ModelFile::open(path)?)
+}
+
+/// Opens a model as [`open`], to write it anew. One that makes vectors of texts needs no head for that, and its tensors may have the names that those
+/// of a model without a head have; a head that its files hold is left aside.
+///
+/// # Errors
+/// As [`open`] and [`crate::open_embedder`].
+pub fn open_to_export(path: &Path) -> Result<OpenedModel, OpenError> {
+    // Encoders are refused where models that write are opened.
+    if !is_embedder(path) || EncoderFile::is_at(path) {
+        return open(path);
+    }
+    match EmbedderFile::open(path)? {
+        EmbedderFile::Decoder(file) => open_file(path, *file),
+        EmbedderFile::Encoder(_) => open(path),
+    }
+}
+
+fn open_file(path: &Path, file: ModelFile) -> Result<OpenedModel, OpenError> {
+    let mut opened = with_text_parts(path, file)?;
     if let Some(advice) = store::sampling_advice(path) {
         opened.generation_defaults = opened.generation_defaults.or(&advice);
     }
     Ok(opened)
 }
 
-fn open_files(path: &Path) -> Result<OpenedModel, OpenError> {
-    let file = ModelFile::open(path)?;
+fn with_text_parts(path: &Path, file: ModelFile) -> Result<OpenedModel, OpenError> {
     if let Some(files) = file.hugging_face() {
         let (tokenizer, template, generation_defaults) = open_folder(files)?;
         let warnings = Vec::new();

@@ -1,7 +1,7 @@
 //! What the library sentence-transformers writes into a folder beside the model: how vectors are made from hidden states, how long a
 //! text may be, and which beginnings of texts the makers name. What changes vectors is honoured or refused by name; what nothing reads is said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
@@ -54,7 +54,7 @@ const TRANSFORMER_KNOWN: [&str; 6] = [
     "unpad_inputs",
 ];
 /// The settings of 1_Pooling/config.json that switch a way to pool on, in the order in which the results of several are put together.
-const POOLING_SWITCHES: [(&str, PoolingMode); 6] = [
+pub(crate) const POOLING_SWITCHES: [(&str, PoolingMode); 6] = [
     ("pooling_mode_cls_token", PoolingMode::Cls),
     ("pooling_mode_max_tokens", PoolingMode::Max),
     ("pooling_mode_mean_tokens", PoolingMode::Mean),
@@ -154,6 +154,31 @@ pub(crate) fn has_pooling(folder: &Path) -> bool {
     let modules = Document::read(folder.join(MODULES)).ok().flatten();
     let modules = modules.as_ref().and_then(|modules| modules.value.as_array());
     modules.is_some_and(|modules| modules.iter().any(|module| module_name(module) == "Pooling"))
+}
+
+/// The files of all modules that have a folder of their own, by their paths in `folder`, whose settings have been read without an error.
+///
+/// # Errors
+/// [`OpenError`] naming what cannot be read.
+pub(crate) fn module_files(folder: &Path) -> Result<BTreeSet<String>, OpenError> {
+    let modules = Document::read(folder.join(MODULES))?.unwrap_or_default();
+    let paths = modules.value.as_array().into_iter().flatten().filter_map(|module| module["path"].as_str());
+    let mut files = BTreeSet::new();
+    for path in paths.filter(|path| !path.is_empty()) {
+        let inner = folder.join(path);
+        // Normalize needs no folder.
+        if !inner.is_dir() {
+            continue;
+        }
+        let failed = |error| OpenError::Read { path: inner.clone(), error };
+        for entry in std::fs::read_dir(&inner).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+            if name.ends_with(".json") || name.ends_with(".safetensors") {
+                files.insert(format!("{}/{name}", path.trim_end_matches('/')));
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// The class that transformers makes the tokenizer in `folder` with, for a model of the type `model_type`, and its settings: the one that

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use zhenjin_hub::{export_gguf, is_embedder, open, open_embedder};
+use zhenjin_hub::{export_gguf, export_hugging_face, is_embedder, open, open_embedder, open_to_export};
 use zhenjin_model::LoadOptions;
 use zhenjin_model::embedder::EmbedderRunner;
 use zhenjin_model::encoder::{EncoderPooling, PoolingMode};
@@ -67,12 +67,121 @@ fn an_embedder_stays_one_in_a_gguf_file() {
     }
 }
 
-/// What a GGUF file cannot say of a folder's vectors is not left out of it.
+/// Changes a JSON file of a folder.
+fn change(folder: &Path, file: &str, change: impl FnOnce(&mut Value)) {
+    let path = folder.join(file);
+    let mut value: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut value);
+    fs::write(&path, value.to_string()).unwrap();
+}
+
+/// Makes the weights those of an untied model without its head, as the files of Qwen3-Embedding are, whatever class they name.
+fn remove_head(folder: &Path) {
+    let path = folder.join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let (length, rest) = bytes.split_at(8);
+    let length = u64::from_le_bytes(length.try_into().unwrap()) as usize;
+    let header: serde_json::Map<String, Value> = serde_json::from_slice(&rest[..length]).unwrap();
+    assert!(!header.contains_key("lm_head.weight"));
+    let bare = |(name, value): (String, Value)| (name.trim_start_matches("model.").to_owned(), value);
+    let header: serde_json::Map<String, Value> = header.into_iter().map(bare).collect();
+    let mut text = Value::Object(header).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let changed = [&(text.len() as u64).to_le_bytes()[..], &text[..], &rest[length..]].concat();
+    fs::write(&path, changed).unwrap();
+    change(folder, "config.json", |config| config["tie_word_embeddings"] = json!(false));
+}
+
+/// Regression: such an embedder could be used, and not be written anew.
+#[test]
+fn an_embedder_without_a_head_is_written_anew() {
+    let temporary = tempfile::tempdir().unwrap();
+    let [folder, gguf, back, other] =
+        ["model", "model.gguf", "back", "other.gguf"].map(|name| temporary.path().join(name));
+    write(&folder);
+    let expected = vectors(&folder);
+    remove_head(&folder);
+    assert_eq!(vectors(&folder), expected);
+    let error = open(&folder).unwrap_err().to_string();
+    assert!(error.contains("these are the files of an embedding model"), "{error}");
+    let opened = open_to_export(&folder).unwrap();
+    export_gguf(&opened, None, &gguf, F32).unwrap();
+    export_hugging_face(&opened, None, &back, FloatType::F32).unwrap();
+    // The class of e5-mistral has no head either.
+    change(&folder, "config.json", |config| config["architectures"] = json!(["Qwen3Model"]));
+    export_gguf(&open_to_export(&folder).unwrap(), None, &other, F32).unwrap();
+    for path in [&gguf, &back, &other] {
+        assert!(is_embedder(path), "{}", path.display());
+        assert_eq!(vectors(path), expected, "{}", path.display());
+    }
+}
+
+/// Regression: the folder that was written had none of the library's files, and passed for a model that writes.
+#[test]
+fn an_embedder_stays_one_in_a_folder() {
+    let temporary = tempfile::tempdir().unwrap();
+    let [folder, copy, gguf, back] =
+        ["model", "copy", "model.gguf", "back"].map(|name| temporary.path().join(name));
+    write(&folder);
+    fs::write(folder.join("sentence_bert_config.json"), r#"{"max_seq_length": 256}"#).unwrap();
+    fs::create_dir(folder.join("2_Normalize")).unwrap();
+    fs::write(folder.join("2_Normalize/config.json"), "{}").unwrap();
+    export_hugging_face(&open_to_export(&folder).unwrap(), None, &copy, FloatType::F32).unwrap();
+    export_gguf(&open_to_export(&folder).unwrap(), None, &gguf, F32).unwrap();
+    export_hugging_face(&open_to_export(&gguf).unwrap(), None, &back, FloatType::F32).unwrap();
+    for file in [
+        "modules.json",
+        "1_Pooling/config.json",
+        "2_Normalize/config.json",
+        "config_sentence_transformers.json",
+        "sentence_bert_config.json",
+    ] {
+        assert_eq!(fs::read(copy.join(file)).unwrap(), fs::read(folder.join(file)).unwrap(), "{file}");
+    }
+    let expected = vectors(&folder);
+    for (path, max_tokens) in [(&copy, 256), (&back, 512)] {
+        let opened = open_embedder(path).unwrap();
+        assert!(is_embedder(path) && opened.warnings.is_empty(), "{:?}", opened.warnings);
+        assert_eq!(opened.pooling, Some(EncoderPooling::of_mode(PoolingMode::Last, true)));
+        assert_eq!(opened.max_tokens, max_tokens, "{}", path.display());
+        assert_eq!(vectors(path), expected, "{}", path.display());
+    }
+    // One that does not say how it pools would pass for a model that writes.
+    change(&folder, "config.json", |config| config["architectures"] = json!(["Qwen3Model"]));
+    fs::remove_file(folder.join("modules.json")).unwrap();
+    let opened = open_to_export(&folder).unwrap();
+    let other = temporary.path().join("other");
+    let errors = [
+        export_hugging_face(&opened, None, &other, FloatType::F32).unwrap_err().to_string(),
+        export_gguf(&opened, None, &other, F32).unwrap_err().to_string(),
+    ];
+    for error in errors {
+        assert!(error.contains("nothing says how hidden states become one"), "{error}");
+    }
+    assert!(!other.exists());
+}
+
+/// Regression: with a pooling that the file does not say, nothing told that no token is put behind a text.
+#[test]
+fn that_a_file_leaves_the_last_token_open_is_told_with_any_pooling_by_it() {
+    let temporary = tempfile::tempdir().unwrap();
+    let [folder, gguf] = ["model", "model.gguf"].map(|name| temporary.path().join(name));
+    write_tiny_model(&folder, FloatType::F32);
+    export_gguf(&open(&folder).unwrap(), None, &gguf, F32).unwrap();
+    let opened = open_embedder(&gguf).unwrap();
+    assert!(opened.pooling.is_none() && opened.warnings.is_empty(), "{:?}", opened.warnings);
+    let warning = |mode| opened.warning_of_last_token(&EncoderPooling::of_mode(mode, true));
+    assert!(warning(PoolingMode::Last).is_some_and(|said| said.contains("add_eos_token")));
+    assert_eq!(warning(PoolingMode::Mean), None);
+}
+
+/// What a GGUF file cannot say of a folder's vectors is not left out of it. Regressions: the last three were left out.
 #[test]
 fn an_embedder_whose_vectors_no_gguf_file_can_describe_is_not_written() {
     let temporary = tempfile::tempdir().unwrap();
     let [folder, gguf] = ["model", "model.gguf"].map(|name| temporary.path().join(name));
     write(&folder);
+    fs::write(folder.join("sentence_bert_config.json"), "{}").unwrap();
     let refusal = |file: &str, change: &dyn Fn(&mut Value)| {
         let path = folder.join(file);
         let before = fs::read(&path).unwrap();
@@ -91,6 +200,14 @@ fn an_embedder_whose_vectors_no_gguf_file_can_describe_is_not_written() {
         modules.as_array_mut().unwrap().pop();
     });
     assert!(error.contains("that they are not of unit length"), "{error}");
+    for (file, name, value) in [
+        ("config_sentence_transformers.json", "truncate_dim", json!(8)),
+        ("sentence_bert_config.json", "do_lower_case", json!(true)),
+        ("1_Pooling/config.json", "include_prompt", json!(false)),
+    ] {
+        let error = refusal(file, &|settings| settings[name] = value.clone());
+        assert!(error.contains("a GGUF file cannot say that") && error.contains(name), "{error}");
+    }
 }
 
 #[test]
@@ -98,12 +215,7 @@ fn folders_of_decoders_are_told_apart_by_their_modules_and_class() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path().join("model");
     write(&folder);
-    let change = |file: &str, change: &dyn Fn(&mut Value)| {
-        let path = folder.join(file);
-        let mut value: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        change(&mut value);
-        fs::write(&path, value.to_string()).unwrap();
-    };
+    let change = |file: &str, by: &dyn Fn(&mut Value)| change(&folder, file, by);
     // A module that does not pool makes no vectors of texts; one that reads both ways is refused by name.
     change("config.json", &|config| config["is_causal"] = json!(false));
     let error = open_embedder(&folder).unwrap_err().to_string();

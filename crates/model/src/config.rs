@@ -10,10 +10,10 @@ mod rope_from_json;
 mod settings_of_json;
 mod shapes;
 
-pub(crate) use from_gguf::{ROPE_DIVISORS, ROPE_LONG_FACTORS, ROPE_SHORT_FACTORS};
-pub(crate) use multipliers::gemma_in_gguf;
 pub use from_gguf::from_gguf;
+pub(crate) use from_gguf::{ROPE_DIVISORS, ROPE_LONG_FACTORS, ROPE_SHORT_FACTORS};
 pub use from_json::{MAX_CONFIG_BYTES, ModelClass, from_json, from_json_as};
+pub(crate) use multipliers::gemma_in_gguf;
 
 use zhenjin_tensor::GateActivation;
 
@@ -302,5 +302,9 @@ pub enum RopeScaling {
         attention_factor: f64,
         /// Context length of pretraining.
         original_context_length: usize,
+        /// The factors for longer texts, which nothing is computed with: files that are written keep them.
+        long_factors: Vec<f64>,
+        /// The length of texts for which those are.
+        long_context_length: usize,
     },
 }

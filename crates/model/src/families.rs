@@ -393,7 +393,10 @@ const REFUSED_KINDS: [(&str, &str); 11] = [
     ("olmo3", "RoPE is scaled in some of its layers and not in others"),
     ("granitemoe", "its mixtures of experts are not supported; dense Granite models are"),
     ("granitemoeshared", "its mixtures of experts are not supported; dense Granite models are"),
-    ("granitemoehybrid", "it has layers of state-space models; dense Granite models are supported"),
+    (
+        "granitemoehybrid",
+        "folders of this kind are not supported; a GGUF file of a dense one without state-space layers can be opened",
+    ),
     ("granitehybrid", "it has layers of state-space models; dense Granite models are supported"),
     ("phimoe", "its mixtures of experts are not supported; dense Phi-3 models are"),
     ("phi3small", "its attention is not that of Phi-3-mini"),

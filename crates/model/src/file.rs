@@ -81,6 +81,7 @@ impl ModelFile {
             Place::Gguf(file) => ModelFile::open_gguf(&file)?,
             Place::Folder => ModelFile::open_hugging_face(path, ModelClass::CausalLm)?,
         };
+        file.check_prefix()?;
         file.check()?;
         Ok(file)
     }
@@ -119,10 +120,29 @@ impl ModelFile {
             Place::Folder => ModelFile::open_hugging_face(path, ModelClass::Embedder)?,
         };
         file.config.tied_embeddings = true;
-        let embedding = file.naming().spell(WeightName::Embedding);
-        file.lacks_prefix = file.format() == FileFormat::HuggingFace && file.find(&embedding).is_none();
+        file.lacks_prefix = file.format() == FileFormat::HuggingFace && !file.has_embedding();
         file.check()?;
         Ok(file)
+    }
+
+    /// Whether there is a tensor with the name that the embedding has in the files of a model with a head.
+    fn has_embedding(&self) -> bool {
+        self.find(&self.naming().spell(WeightName::Embedding)).is_some()
+    }
+
+    /// Refuses the files of a model without a head, whatever class their configuration names, by what they are instead of by a tensor that is
+    /// missing: Qwen3-Embedding's are such files.
+    fn check_prefix(&self) -> Result<(), ModelError> {
+        let embedding = self.naming().spell(WeightName::Embedding);
+        let bare = embedding.strip_prefix(MODEL_PREFIX).and_then(|bare| self.find(bare));
+        match bare.filter(|_| !self.has_embedding()) {
+            None => Ok(()),
+            Some((part, tensor)) => {
+                let problem = "its name lacks `model.`: these are the files of an embedding model; without its head it writes no text, but gives \
+                               vectors of texts (`zhenjin embed`, `/v1/embeddings`)";
+                Err(fault(&part.path, FormatError::new(format!("tensor {}", quoted(tensor.name)), problem)))
+            }
+        }
     }
 
     fn check(&mut self) -> Result<(), ModelError> {

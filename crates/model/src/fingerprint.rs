@@ -213,6 +213,8 @@ mod tests {
             factors: vec![1.5; 8],
             attention_factor: 1.1,
             original_context_length: 128,
+            long_factors: vec![3.0; 8],
+            long_context_length: 256,
         };
         let configs = [
             plain.clone(),

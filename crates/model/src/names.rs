@@ -192,7 +192,7 @@ impl Naming {
         let (weight, gguf, hugging_face) = *entry;
         let other = NORMS_AFTER.iter().find(|(norm, _)| *norm == weight);
         match (self, other) {
-            (Naming::HuggingFaceNormsAfter, Some((_, name))) => *name,
+            (Naming::HuggingFaceNormsAfter, Some((_, name))) => name,
             _ => self.pick(gguf, hugging_face),
         }
     }

@@ -118,6 +118,8 @@ mod tests {
             factors: vec![1.0, 1.25, 2.0, 4.0],
             attention_factor: 1.19,
             original_context_length: 4096,
+            long_factors: vec![2.0; 4],
+            long_context_length: 8192,
         }));
         assert_near(&long.radians, &[1.0, 0.08, 0.005, 0.000_25]);
         assert_eq!(long.magnitude, 1.19);

@@ -104,6 +104,8 @@ fn shapes() -> Vec<ModelConfig> {
         factors: (0..8).map(|pair| 1.0 + f64::from(pair) / 3.0).collect(),
         attention_factor: 1.19,
         original_context_length: 128,
+        long_factors: Vec::new(),
+        long_context_length: 0,
     };
     let shape = |heads, kv_heads, head_dim, rotary_dim, tied_embeddings, scaling| {
         let mut config = ModelConfig { heads, kv_heads, head_dim, tied_embeddings, ..tiny_config() };

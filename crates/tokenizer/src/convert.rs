@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 
-use crate::gguf::{UNUSED, is_phi3, marks_turn, takes_space_behind};
+use crate::gguf::{SpaceRule, UNUSED, marks_turn};
 use crate::hugging_face::{
     MergeJson, NORMALISERS, PRE_TOKENISERS, TokenizerJson, alphabet_of, check_model_kind, check_size,
     json_error, mark_control_tokens, read_part, special_ids,
@@ -129,7 +129,7 @@ impl GgufVocabulary {
 
     /// Every id that is used with its text, and the tokens among them that are found in texts as they are.
     fn vocabulary_and_added(&self) -> (serde_json::Map<String, Value>, Vec<Value>) {
-        let is_phi3 = is_phi3(&self.model, &self.tokens);
+        let spaces = SpaceRule::of(&self.model, self.tokens.iter().map(String::as_str));
         let mut vocabulary = serde_json::Map::new();
         let mut added = Vec::new();
         for (id, token) in self.tokens.iter().enumerate().take(self.used_ids()) {
@@ -139,9 +139,10 @@ impl GgufVocabulary {
             // Every id stands in the vocabulary: the library numbers an added token that is not there anew.
             vocabulary.insert(token.clone(), json!(id));
             if is_special || kind == USER_DEFINED {
+                let (lstrip, rstrip) = spaces.taken_by(token, is_special);
                 added.push(json!({
-                    "id": id, "content": token, "single_word": false, "lstrip": false,
-                    "rstrip": is_phi3 && takes_space_behind(token), "normalized": false, "special": is_special,
+                    "id": id, "content": token, "single_word": false, "lstrip": lstrip,
+                    "rstrip": rstrip, "normalized": false, "special": is_special,
                 }));
             }
         }
@@ -210,16 +211,22 @@ fn tokens(json: &TokenizerJson, alphabet: TokenAlphabet) -> Result<(Vec<String>,
         tokens[id as usize].clone_from(token);
         types[id as usize] = NORMAL;
     }
-    let texts: Vec<String> = json.added_tokens.iter().map(|added| added.token.content.clone()).collect();
-    let is_phi3 = alphabet == TokenAlphabet::SentencePiece && is_phi3("llama", &texts);
+    let model = match alphabet {
+        TokenAlphabet::ByteLevel => "gpt2",
+        TokenAlphabet::SentencePiece => "llama",
+    };
+    let texts = json.added_tokens.iter().map(|added| added.token.content.as_str());
+    let spaces = SpaceRule::of(model, texts);
     for added in &json.added_tokens {
         let token = &added.token;
-        let known_rstrip = is_phi3 && takes_space_behind(&token.content);
-        if token.lstrip || token.rstrip != known_rstrip || token.single_word {
-            let supported = if is_phi3 {
-                "tokens with rstrip as Phi-3 has it, without lstrip and single_word"
-            } else {
-                "tokens without lstrip, rstrip and single_word"
+        let known = spaces.taken_by(&token.content, token.special);
+        if (token.lstrip, token.rstrip) != known || token.single_word {
+            let supported = match spaces {
+                SpaceRule::Kept => "tokens without lstrip, rstrip and single_word",
+                SpaceRule::Phi3 => "tokens with rstrip as Phi-3 has it, without lstrip and single_word",
+                SpaceRule::Phi4 => {
+                    "special tokens with lstrip and rstrip as Phi-4 has them, without single_word"
+                }
             };
             return Err(unsupported("added token, in a GGUF file,", &token.content, supported));
         }

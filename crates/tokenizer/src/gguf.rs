@@ -65,6 +65,9 @@ pub(crate) fn marks_turn(text: &str) -> bool {
 /// A token that only the vocabulary of Phi-3 and Phi-3.5 has.
 const OF_PHI3: &str = "<|placeholder1|>";
 
+/// Tokens that only the vocabulary of Phi-4 has together.
+const OF_PHI4: [&str; 2] = ["<|im_sep|>", "<|dummy_0|>"];
+
 /// The type of tokens that stand for nothing.
 pub(crate) const UNUSED: i32 = 5;
 
@@ -197,6 +200,7 @@ fn byte_level(vocabulary: GgufVocabulary, types: Vec<TokenType>) -> Result<Token
     for (rank, merge) in vocabulary.merges.iter().enumerate() {
         merges.push(split_merge(rank, merge)?);
     }
+    add_merged(&mut ids, &vocabulary, &types, &merges);
     check_merges(&ids, &merges)?;
     let byte_level_encoder = ByteLevelEncoder::new(
         Some(&pre_tokenisation.pre_tokeniser),
@@ -221,6 +225,25 @@ fn byte_level(vocabulary: GgufVocabulary, types: Vec<TokenType>) -> Result<Token
             strips_leading_space: false,
         },
     )
+}
+
+/// Adds the tokens of other types that merges make. A token may be both: llama.cpp looks up what a merge makes whatever its type, and so does a
+/// `tokenizer.json`. Not those that mark a turn, which no text may become.
+fn add_merged(
+    ids: &mut AHashMap<String, u32>,
+    vocabulary: &GgufVocabulary,
+    types: &[TokenType],
+    merges: &[(String, String)],
+) {
+    let others = vocabulary.tokens.iter().zip(types).enumerate();
+    let others = others.filter(|(_, (token, kind))| **kind != TokenType::Normal && !marks_turn(token));
+    let others: AHashMap<&str, u32> = others.map(|(id, (token, _))| (token.as_str(), id as u32)).collect();
+    for (left, right) in merges {
+        let union = format!("{left}{right}");
+        if let Some(id) = others.get(union.as_str()) {
+            ids.entry(union).or_insert(*id);
+        }
+    }
 }
 
 /// Without merges, texts would become single bytes, whatever longer tokens there are.
@@ -419,27 +442,50 @@ fn assemble(
     }))
 }
 
-/// Whether this is the vocabulary of Phi-3 and Phi-3.5: a GGUF file has no place for what its tokens do with white space.
-pub(crate) fn is_phi3(model: &str, tokens: &[String]) -> bool {
-    model == "llama" && tokens.iter().any(|token| token == OF_PHI3)
+/// What the added tokens of a vocabulary do with white space around them: a GGUF file has no place for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SpaceRule {
+    /// Nothing.
+    Kept,
+    /// Phi-3 and Phi-3.5: all but three take what is behind them along.
+    Phi3,
+    /// Phi-4: those that are special take what is before them and behind them along.
+    Phi4,
 }
 
-/// Whether an added token of Phi-3 takes the white space behind it along.
-pub(crate) fn takes_space_behind(token: &str) -> bool {
-    !["<unk>", "<s>", "<|endoftext|>"].contains(&token)
+impl SpaceRule {
+    /// The rule of the vocabulary that has these tokens, or these added tokens.
+    pub(crate) fn of<'a>(model: &str, tokens: impl Iterator<Item = &'a str> + Clone) -> SpaceRule {
+        let has = |wanted: &str| tokens.clone().any(|token| token == wanted);
+        match model {
+            "gpt2" if OF_PHI4.iter().all(|wanted| has(wanted)) => SpaceRule::Phi4,
+            "llama" if has(OF_PHI3) => SpaceRule::Phi3,
+            _ => SpaceRule::Kept,
+        }
+    }
+
+    /// Whether an added token takes the white space before it along, and that behind it.
+    pub(crate) fn taken_by(self, token: &str, special: bool) -> (bool, bool) {
+        match self {
+            SpaceRule::Kept => (false, false),
+            SpaceRule::Phi3 => (false, !["<unk>", "<s>", "<|endoftext|>"].contains(&token)),
+            SpaceRule::Phi4 => (special, special),
+        }
+    }
 }
 
 /// What is found in texts as it is.
 fn added_tokens(vocabulary: &GgufVocabulary, types: &[TokenType]) -> Vec<AddedTokenEntry> {
-    let is_phi3 = is_phi3(&vocabulary.model, &vocabulary.tokens);
+    let spaces = SpaceRule::of(&vocabulary.model, vocabulary.tokens.iter().map(String::as_str));
     let mut seen = HashSet::new();
     let mut entries = Vec::new();
     for (id, token) in vocabulary.tokens.iter().enumerate() {
         let special = matches!(types[id], TokenType::Control | TokenType::Unknown);
         let is_added = special || types[id] == TokenType::UserDefined;
-        let rstrip = is_phi3 && takes_space_behind(token);
+        let (lstrip, rstrip) = spaces.taken_by(token, special);
         if is_added && seen.insert(token.as_str()) {
-            let token = AddedToken::from(token.clone(), special).normalized(false).rstrip(rstrip);
+            let token =
+                AddedToken::from(token.clone(), special).normalized(false).lstrip(lstrip).rstrip(rstrip);
             entries.push(AddedTokenEntry { id: id as u32, token });
         }
     }

@@ -66,6 +66,9 @@ pub struct TokenizerConfig {
     pub add_bos_token: Option<bool>,
     /// The template or templates, as written.
     pub chat_template: Option<Value>,
+    /// `added_tokens_decoder`, as written: what it says of white space around a token comes before what `tokenizer.json` says, as in
+    /// `transformers`.
+    pub added_tokens: Option<Value>,
 }
 
 impl TokenizerConfig {
@@ -89,6 +92,7 @@ impl TokenizerConfig {
             eos_token: token_text(&config["eos_token"]),
             add_bos_token: config["add_bos_token"].as_bool(),
             chat_template: config.get("chat_template").filter(|template| !template.is_null()).cloned(),
+            added_tokens: config.get("added_tokens_decoder").filter(|tokens| tokens.is_object()).cloned(),
         })
     }
 }
@@ -381,11 +385,21 @@ fn strips_leading_space(decoder: &Value) -> bool {
 }
 
 /// Makes control tokens of those that the configuration names as the beginning or the end of a sequence, and of those that begin or end turns,
-/// as in GGUF files: what a file calls an ordinary word could be written by users.
+/// as in GGUF files: what a file calls an ordinary word could be written by users. Sets what the configuration says of white space too.
 pub(crate) fn mark_control_tokens(added: &mut [AddedTokenJson], config: Option<&TokenizerConfig>) {
     let named = config.map(|config| [config.bos_token.as_deref(), config.eos_token.as_deref()]);
     let named = named.unwrap_or_default();
+    let configured = config.and_then(|config| config.added_tokens.as_ref()?.as_object());
+    let configured: AHashMap<&str, &Value> = configured
+        .into_iter()
+        .flat_map(|tokens| tokens.values())
+        .filter_map(|token| Some((token["content"].as_str()?, token)))
+        .collect();
     for AddedTokenJson { token, .. } in added {
+        if let Some(configured) = configured.get(token.content.as_str()) {
+            token.lstrip = configured["lstrip"] == true;
+            token.rstrip = configured["rstrip"] == true;
+        }
         let is_control = named.contains(&Some(token.content.as_str())) || marks_turn(&token.content);
         token.special |= is_control;
     }

@@ -41,7 +41,7 @@ pub use gguf_text_encoder::GgufTextVocabulary;
 pub use hugging_face::{MAX_TOKENIZER_JSON_BYTES, TokenizerConfig};
 pub use pre_tokenizers::KNOWN_PRE_TOKENIZERS;
 pub use stream::{ControlText, StreamDecoder};
-pub use template::{ChatTemplate, MAX_TEMPLATE_BYTES, RenderInput, Rendered};
+pub use template::{Appended, ChatTemplate, MAX_TEMPLATE_BYTES, RenderInput, Rendered};
 pub use text_encoder::{BertSettings, LimitedEncoding, TextEncoder, TokenizerClass};
 pub use tokenizer::{Specials, Tokenizer};
 pub use training::{CHAT_TOKENS, TokenizerTraining, TrainedTokenizer, train_byte_level};

@@ -95,6 +95,81 @@ fn tokenizers_of_the_families_are_the_same_in_gguf_files_and_back_in_folders() {
     }
 }
 
+/// Regression: the special tokens of Phi-4 take the white space around them along, and its folder could not be written as a GGUF file.
+#[test]
+fn what_the_tokens_of_phi_4_do_with_white_space_is_known_from_a_gguf_file() {
+    let golden = tokenizers();
+    let case = case(&golden, "Phi-4");
+    let (json, _) = as_gguf(case).to_tokenizer_json().unwrap();
+    for token in json["added_tokens"].as_array().unwrap() {
+        assert_eq!((&token["lstrip"], &token["rstrip"]), (&json!(true), &json!(true)), "{token}");
+    }
+    let file = Tokenizer::from_gguf(as_gguf(case)).unwrap();
+    let ids = |text: &str| file.encode(text, Specials::Parse).unwrap();
+    assert_eq!(ids("ab \n<|im_end|>  ab"), ids("ab<|im_end|>ab"));
+    // Others keep theirs.
+    let file = Tokenizer::from_gguf(as_gguf(self::case(&golden, "OLMo 2"))).unwrap();
+    let ids = |text: &str| file.encode(text, Specials::Parse).unwrap();
+    assert_ne!(ids("ab \n<|im_end|>  ab"), ids("ab<|im_end|>ab"));
+    let mut odd = case.clone();
+    odd["tokenizer"]["added_tokens"][1]["lstrip"] = json!(false);
+    let refused = GgufVocabulary::from_tokenizer_json(&bytes_of(&odd), Some(&config_of(&odd)));
+    let said = refused.unwrap_err().to_string();
+    assert!(said.contains("as Phi-4 has them"), "{said}");
+}
+
+/// Regression: `transformers` takes what a token does with white space from `tokenizer_config.json` where that says it, and we did not.
+#[test]
+fn what_the_configuration_says_of_white_space_comes_first() {
+    let golden = tokenizers();
+    let mut case = case(&golden, "Phi-3").clone();
+    let (before, between) = ("<|user|>\n Hello <|end|>\nab", "<|user|>Hello <|end|>ab");
+    let same = |case: &Value| {
+        let tokenizer = from_folder(case);
+        let ids = |text: &str| tokenizer.encode(text, Specials::Parse).unwrap();
+        ids(before) == ids(between)
+    };
+    assert!(same(&case));
+    let mut tokens = case["tokenizer"]["added_tokens"].clone();
+    let described = tokens.as_array_mut().unwrap().iter_mut().map(|token| {
+        token["rstrip"] = json!(false);
+        (token["id"].to_string(), token.clone())
+    });
+    let described: serde_json::Map<String, Value> = described.collect();
+    case["config"]["added_tokens_decoder"] = Value::Object(described);
+    assert!(!same(&case));
+}
+
+/// Regression: a GGUF file with a token that is both special and made by merges could not be opened.
+#[test]
+fn a_special_token_that_merges_make_is_the_same_in_a_gguf_file() {
+    let golden = tokenizers();
+    let mut case = case(&golden, "Granite 3").clone();
+    for (word, special) in [("llo", true), ("Hello", true), ("ab", false)] {
+        let id = case["tokenizer"]["model"]["vocab"][word].clone();
+        assert!(id.is_u64(), "{word}");
+        let token = json!({ "id": id, "content": word, "single_word": false, "lstrip": false, "rstrip": false,
+                            "normalized": false, "special": special });
+        case["tokenizer"]["added_tokens"].as_array_mut().unwrap().push(token);
+    }
+    let (folder, file) = (from_folder(&case), Tokenizer::from_gguf(as_gguf(&case)).unwrap());
+    for (text, ..) in results(&golden, &case) {
+        for specials in [Specials::Parse, Specials::AsText] {
+            let expected = folder.encode(text, specials).unwrap();
+            assert_eq!(file.encode(text, specials).unwrap(), expected, "{text:?}");
+        }
+    }
+    // A merge that makes a token that marks a turn stays refused: a text could become one.
+    let mut vocabulary = as_gguf(&case);
+    let hello = vocabulary.tokens.iter_mut().find(|token| token.as_str() == "Hello").unwrap();
+    *hello = "<|end|>".to_owned();
+    vocabulary.merges = vec!["< |end|>".to_owned()];
+    vocabulary.tokens.push("|end|>".to_owned());
+    vocabulary.token_types.push(1);
+    let said = Tokenizer::from_gguf(vocabulary).unwrap_err().to_string();
+    assert!(said.contains("needs the token `<|end|>`"), "{said}");
+}
+
 #[test]
 fn every_end_of_a_turn_is_known_from_either_kind_of_file() {
     let golden = tokenizers();
@@ -229,7 +304,7 @@ fn templates_of_the_families_are_rendered_as_hugging_faces_library_does() {
             add_generation_prompt: case["add_generation_prompt"] == true,
             now: Some(datetime!(2026-03-09 14:05:06 UTC)),
             variables: case["variables"].as_object(),
-            mark_assistant: false,
+            ..RenderInput::default()
         };
         match (template(name, &golden).render(&input), case["text"].as_str()) {
             (Ok(rendered), Some(expected)) => assert_eq!(rendered.text, expected, "{name}, {conversation}"),

@@ -50,6 +50,7 @@ fn rendered_text_equals_hugging_faces() {
             now: Some(datetime!(2026-03-09 14:05:06 UTC)),
             variables: case["variables"].as_object(),
             mark_assistant: case["generated"].is_array(),
+            ..RenderInput::default()
         };
         match (template(name).render(&input), case["text"].as_str()) {
             (Ok(rendered), Some(expected)) => {

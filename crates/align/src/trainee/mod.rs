@@ -479,7 +479,8 @@ impl Trainee {
         self.gradients.clear(&team);
         if is_full {
             // What a checkpoint cannot hold would make a resumed run another one.
-            let Model { config, weights, .. } = Arc::get_mut(&mut self.model).ok_or(AlignError::WeightsInUse)?;
+            let Model { config, weights, .. } =
+                Arc::get_mut(&mut self.model).ok_or(AlignError::WeightsInUse)?;
             weights.round_norms_as_stored(config);
         }
         if let Some(mut adapter) = adapter {

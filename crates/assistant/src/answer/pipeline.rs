@@ -79,7 +79,8 @@ impl Pipeline {
         let calls = reading.tool_calls.iter().flat_map(ToolCallParser::markers);
         let around_thoughts = reading.thoughts.iter().flat_map(|thoughts| {
             let markers = thoughts.markers;
-            [markers.opening, markers.closing]
+            let around_answer = markers.answer.map(|answer| [answer.opening, answer.closing]);
+            [markers.opening, markers.closing].into_iter().chain(around_answer.into_iter().flatten())
         });
         let closing = reading.thoughts.map(|thoughts| thoughts.markers.closing);
         Pipeline {

@@ -1,9 +1,10 @@
 //! The thought that some models write before their answer, between two markers such as `<think>` and `</think>`.
 //!
 //! The rule: an answer that begins with the opening marker (white space before it aside), or whose prompt ends with it, is a
-//! thought up to the closing marker. White space around the thought belongs to neither part. Markers further on are text.
+//! thought up to the closing marker. White space around the thought belongs to neither part. Markers further on are text. Where a model writes
+//! its answer between markers too, the one right behind the thought and the one at the end belong to neither part either.
 
-use zhenjin_conversation::ThoughtMarkers;
+use zhenjin_conversation::{AnswerMarkers, ThoughtMarkers};
 use zhenjin_tokenizer::{ControlText, StreamDecoder, Tokenizer, TokenizerError};
 
 /// How to find an answer's thought.
@@ -29,8 +30,12 @@ enum State {
     Beginning,
     /// In the thought; `true` once some of it was passed on.
     Thought(bool),
-    /// After the closing marker, in white space.
+    /// After the closing marker, in white space or the beginning of the marker before the answer.
     AfterThought,
+    /// After the marker before the answer, in white space.
+    BeforeMarkedAnswer,
+    /// Up to this marker, where it is the last of the text.
+    MarkedAnswer(&'static str),
     Answer,
 }
 
@@ -64,17 +69,26 @@ impl ThoughtSplitter {
 
     /// The rest of a text that has come to its end.
     pub(crate) fn finish(&mut self) -> Option<Piece> {
+        if let State::MarkedAnswer(closing) = self.state
+            && self.held.trim() == closing
+        {
+            // It stays held, so that the answer before it keeps its place.
+            return None;
+        }
         let rest = std::mem::take(&mut self.held);
         match self.state {
-            State::Beginning | State::Answer => {
-                self.state = State::Answer;
+            // What waits behind a thought is the beginning of a marker that did not come.
+            State::Beginning | State::AfterThought | State::MarkedAnswer(_) | State::Answer => {
+                if !rest.is_empty() || self.state == State::Beginning {
+                    self.state = State::Answer;
+                }
                 (!rest.is_empty()).then_some(Piece::Answer(rest))
             }
             State::Thought(_) => {
                 let rest = rest.trim_end();
                 (!rest.is_empty()).then(|| Piece::Thought(rest.to_owned()))
             }
-            State::AfterThought => None,
+            State::BeforeMarkedAnswer => None,
         }
     }
 
@@ -90,12 +104,12 @@ impl ThoughtSplitter {
 
     /// The answer has begun: everything from here on is part of it.
     pub(crate) fn is_in_answer(&self) -> bool {
-        self.state == State::Answer
+        matches!(self.state, State::MarkedAnswer(_) | State::Answer)
     }
 
     /// The closing marker has come, or there is no thought.
     pub(crate) fn is_past_thought(&self) -> bool {
-        matches!(self.state, State::AfterThought | State::Answer)
+        !matches!(self.state, State::Beginning | State::Thought(_))
     }
 
     /// What must still follow to complete the closing marker, if the text so far ends with a beginning of it.
@@ -143,13 +157,14 @@ impl ThoughtSplitter {
                 }
                 false
             }
-            State::AfterThought => {
-                self.held = self.held.trim_start().to_owned();
-                if self.held.is_empty() {
-                    return false;
+            State::AfterThought | State::BeforeMarkedAnswer => self.begin_answer(),
+            State::MarkedAnswer(closing) => {
+                let passed = self.held.len() - possible_end(&self.held, closing);
+                if passed > 0 {
+                    let rest = self.held.split_off(passed);
+                    pieces.push(Piece::Answer(std::mem::replace(&mut self.held, rest)));
                 }
-                self.state = State::Answer;
-                true
+                false
             }
             State::Answer => {
                 if !self.held.is_empty() {
@@ -159,12 +174,47 @@ impl ThoughtSplitter {
             }
         }
     }
+
+    /// Behind the thought, or the marker before the answer: true if more is known now.
+    fn begin_answer(&mut self) -> bool {
+        self.held = self.held.trim_start().to_owned();
+        if self.held.is_empty() {
+            return false;
+        }
+        let is_marked = self.state == State::BeforeMarkedAnswer;
+        self.state = match self.markers.answer {
+            Some(AnswerMarkers { closing, .. }) if is_marked => State::MarkedAnswer(closing),
+            Some(AnswerMarkers { opening, .. }) => match self.held.strip_prefix(opening) {
+                Some(behind) => {
+                    self.held = behind.to_owned();
+                    State::BeforeMarkedAnswer
+                }
+                None if opening.starts_with(self.held.as_str()) => return false,
+                None => State::Answer,
+            },
+            None => State::Answer,
+        };
+        true
+    }
 }
 
 /// Length of the longest end of `text` that begins `marker` without completing it.
 pub(crate) fn possible_marker(text: &str, marker: &str) -> usize {
     let longest = text.len().min(marker.len().saturating_sub(1));
     (1..=longest).rev().find(|&length| text.as_bytes().ends_with(&marker.as_bytes()[..length])).unwrap_or(0)
+}
+
+/// Length of the longest end of `text` that may be the last marker of it, or its beginning, with the white space around it.
+fn possible_end(text: &str, marker: &str) -> usize {
+    let written = text.trim_end();
+    let before = match written.strip_suffix(marker) {
+        Some(before) => before,
+        None => match possible_marker(text, marker) {
+            0 => written,
+            begun => &text[..text.len() - begun],
+        },
+    };
+    text.len() - before.trim_end().len()
 }
 
 /// Decodes an answer's tokens; control tokens leave no text, except for those that mark something in the answer.
@@ -312,6 +362,47 @@ mod tests {
         }
         assert_eq!(run(true, &["hm\n</think>\nyes"]), ("hm".to_owned(), true, "yes".to_owned()));
         assert_eq!(run(true, &["\nhm"]), ("hm".to_owned(), false, String::new()));
+    }
+
+    /// Thought and answer of a model that writes its answer between markers too, in pieces of so many characters.
+    fn run_marked(text: &str, step: usize) -> (String, String) {
+        let answer = Some(AnswerMarkers { opening: "<response>", closing: "</response>" });
+        let markers = ThoughtMarkers { answer, ..ThoughtMarkers::COMMON };
+        let mut splitter = ThoughtSplitter::new(Some(ThoughtReading { markers, is_open: false }));
+        let (mut thought, mut said) = (String::new(), String::new());
+        let mut take = |piece: Piece| match piece {
+            Piece::Thought(text) => thought.push_str(&text),
+            Piece::ThoughtEnd => {}
+            Piece::Answer(text) => said.push_str(&text),
+        };
+        let characters: Vec<char> = text.chars().collect();
+        for piece in characters.chunks(step) {
+            splitter.push(&piece.iter().collect::<String>()).into_iter().for_each(&mut take);
+        }
+        splitter.finish().into_iter().for_each(&mut take);
+        (thought, said)
+    }
+
+    /// Regression: users of Granite 3.3 saw `<response>` and `</response>` around the answer.
+    #[test]
+    fn markers_around_the_answer_are_no_text() {
+        for (text, thought, answer) in [
+            ("<think>hm</think>\n<response>yes</response>", "hm", "yes"),
+            ("<think>hm</think> <response>\n yes \n</response>\n", "hm", "yes"),
+            ("<think>hm</think><response>a </response> b</response>", "hm", "a </response> b"),
+            ("<think>hm</think><response>cut </resp", "hm", "cut </resp"),
+            ("<think>hm</think><response></response>", "hm", ""),
+            ("<think>hm</think><response>", "hm", ""),
+            ("<think>hm</think> <resp", "hm", "<resp"),
+            ("<think>hm</think>a <response>b</response>", "hm", "a <response>b</response>"),
+            ("<think>hm</think>yes", "hm", "yes"),
+            ("<response>yes</response>", "", "<response>yes</response>"),
+        ] {
+            for step in [1, 2, 3, 7, 100] {
+                let expected = (thought.to_owned(), answer.to_owned());
+                assert_eq!(run_marked(text, step), expected, "{text:?} in steps of {step}");
+            }
+        }
     }
 
     #[test]

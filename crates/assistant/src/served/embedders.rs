@@ -6,7 +6,7 @@ use std::time::Instant;
 use zhenjin_model::{LoadOptions, MemoryPlan};
 
 use super::{ModelSpec, ModelState, ServedModelInfo, ServedModels, Shared, Slot, State};
-use crate::embedder::Embedder;
+use crate::embedder::{Embedder, within_limit};
 use crate::error::AssistantError;
 
 /// Those that are served, and those that are no longer served but still used, whose memory counts.
@@ -176,17 +176,17 @@ impl Shared {
     fn load_embedder(&self, spec: &ModelSpec) -> Result<Arc<Embedder>, AssistantError> {
         let failed = |reason: String| AssistantError::Load { name: spec.name.clone(), reason };
         let begun = Instant::now();
-        let mut opened = zhenjin_hub::open_embedder(&spec.path).map_err(|error| failed(error.to_string()))?;
+        let opened = zhenjin_hub::open_embedder(&spec.path).map_err(|error| failed(error.to_string()))?;
         let estimate = Embedder::memory_estimate(&opened, self.team.threads())
             .map_err(|error| failed(error.to_string()))?;
-        let MemoryPlan { bytes, context, .. } = self.reserve(&spec.name, estimate)?;
+        let (needed, context) = within_limit(estimate, self.options.memory_bytes);
+        let MemoryPlan { bytes, .. } = self.reserve(&spec.name, needed)?;
         if context < opened.max_tokens {
             let models_own = opened.max_tokens;
             tracing::warn!(model = %spec.name, context, models_own, "the memory limit holds shorter texts than the model reads");
-            opened.max_tokens = context;
         }
         let options = LoadOptions { simd: self.options.compute.simd, team: Arc::clone(&self.team) };
-        let outcome = Embedder::from_opened(opened, None, &options);
+        let outcome = Embedder::from_opened(opened, None, &options, context);
         let mut state = self.lock();
         state.reserved -= bytes;
         let embedder = Arc::new(outcome.map_err(|error| failed(error.to_string()))?);

@@ -73,7 +73,7 @@ pub(super) fn load(
         context_length: plan.context,
         memory_bytes: plan.bytes,
         has_template: opened.template.is_some(),
-        template_knows_tools: matches!(style.tools, ToolStyle::Template(_)),
+        template_knows_tools: matches!(style.tools, ToolStyle::Template(_) | ToolStyle::Instructions(_)),
         thinking: style.thinking.support(),
         fingerprint,
     };

@@ -104,7 +104,7 @@ impl ToolCallParser {
             CallBeginning::Marker(marker) | CallBeginning::List(marker) => Some(marker),
             CallBeginning::ObjectFirst => None,
         };
-        beginning.into_iter().chain(self.format.end_marker())
+        beginning.into_iter().chain(self.format.other_marker()).chain(self.format.end_marker())
     }
 
     /// Calls that began so far.
@@ -184,7 +184,9 @@ impl ToolCallParser {
             }
             CallBeginning::Marker(marker) | CallBeginning::List(marker) => {
                 self.held.push(character);
-                if self.held.ends_with(marker) {
+                let markers = [Some(marker), self.format.other_marker()];
+                let markers = markers.into_iter().flatten();
+                if let Some(marker) = markers.clone().find(|marker| self.held.ends_with(*marker)) {
                     let raw = std::mem::take(&mut self.held);
                     // White space around calls is not text; anything else before the marker is.
                     let before = &raw[..raw.len() - marker.len()];
@@ -199,7 +201,7 @@ impl ToolCallParser {
                     };
                     return;
                 }
-                let possible = possible_marker(&self.held, marker);
+                let possible = markers.map(|marker| possible_marker(&self.held, marker)).max().unwrap_or(0);
                 let kept = self.held.split_off(self.held.len() - possible);
                 let text = std::mem::replace(&mut self.held, kept);
                 if text.chars().all(|c| c.is_whitespace()) && matches!(state, State::AtBeginning) {
@@ -496,9 +498,28 @@ mod tests {
             list(text, text, &[]);
         }
         list("<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"a\": ", "", &[("f", "{\"a\": ")]);
+        for text in ["<tool_call>", "<tool_call>x", "a <tool_call> b", "<tool_|tool_call|>"] {
+            list(text, text, &[]);
+        }
         list("<|tool_call|>[{\"name\": \"f\"", "<|tool_call|>[{\"name\": \"f\"", &[]);
         list("<|tool_call|>[{\"name\": \"f\"} and", "and", &[("f", "{}")]);
         list("<|tool_call|>[{\"name\": \"f\", \"arguments\": {}] so", " so", &[("f", "{}")]);
+    }
+
+    /// Regression: the lists that Granite 3.1 writes behind `<tool_call>` were text.
+    #[test]
+    fn lists_begin_with_the_other_marker_too() {
+        for (text, shown, calls) in [
+            ("<tool_call>[{\"name\": \"f\", \"arguments\": {\"a\": 1}}]", "", vec![("f", "{\"a\": 1}")]),
+            ("So: <tool_call>{\"name\": \"f\"}", "So: ", vec![("f", "{}")]),
+            (
+                "<|tool_call|>[{\"name\": \"f\"}]\n<tool_call>[{\"name\": \"g\"}]",
+                "",
+                vec![("f", "{}"), ("g", "{}")],
+            ),
+        ] {
+            expect(ToolFormat::JsonList, text, shown, &calls);
+        }
     }
 
     /// Regression: an answer that was cut in a call showed the beginning of the model's notation as its text.
@@ -540,7 +561,7 @@ mod tests {
         }
 
         #[test]
-        fn pieces_of_lists_do_not_matter(text in r#"(<\|tool_call\|>|\[|\]|,|\{"name": "f", "arguments": |\{|\}|"|x| ){0,12}"#, step in 1usize..9) {
+        fn pieces_of_lists_do_not_matter(text in r#"(<\|tool_call\|>|<tool_call>|\[|\]|,|\{"name": "f", "arguments": |\{|\}|"|x| ){0,12}"#, step in 1usize..9) {
             prop_assert_eq!(parse(ToolFormat::JsonList, &text, step), parse(ToolFormat::JsonList, &text, 1000));
         }
 

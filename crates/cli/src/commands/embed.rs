@@ -138,11 +138,11 @@ fn write_vectors(
 }
 
 fn load(path: &Path, arguments: &EmbedArguments) -> Result<Embedder> {
-    if !Embedder::is_at(path) {
-        // What it is instead decides what is said.
-        zhenjin_hub::open(path)?;
+    if arguments.pooling.is_none() && !Embedder::is_at(path) {
+        // What cannot make vectors in any way says itself what it is.
+        zhenjin_hub::open_embedder(path)?;
         bail!(
-            "{}: this model writes text and makes no embeddings: neither a modules.json (of sentence-transformers) in its folder nor a pooling type in its GGUF file says how its hidden states become one vector; give an embedding model such as all-minilm:l6",
+            "{}: this model writes text and makes no embeddings: neither a modules.json (of sentence-transformers) in its folder nor a pooling type in its GGUF file says how its hidden states become one vector; give an embedding model such as all-minilm:l6, or, if it is one, say it here with --pooling MODE",
             path.display()
         );
     }
@@ -175,11 +175,11 @@ fn behind(error: EmbedError, first: usize) -> anyhow::Error {
         EmbedError::Text(EmbedderTextError::Empty { text }) => {
             EmbedderTextError::Empty { text: text + first }.into()
         }
-        EmbedError::Text(EmbedderTextError::TooLong { text, tokens, limit }) => {
-            EmbedderTextError::TooLong { text: text + first, tokens, limit }.into()
+        EmbedError::Text(EmbedderTextError::TooLong { text, tokens, limit, by_memory }) => {
+            EmbedderTextError::TooLong { text: text + first, tokens, limit, by_memory }.into()
         }
-        EmbedError::Text(EmbedderTextError::FarTooLong { text, limit }) => {
-            EmbedderTextError::FarTooLong { text: text + first, limit }.into()
+        EmbedError::Text(EmbedderTextError::FarTooLong { text, limit, by_memory }) => {
+            EmbedderTextError::FarTooLong { text: text + first, limit, by_memory }.into()
         }
         EmbedError::Text(EmbedderTextError::NotFinite { text }) => {
             EmbedderTextError::NotFinite { text: text + first }.into()
@@ -264,8 +264,8 @@ mod tests {
     #[test]
     fn every_error_names_the_text_by_its_number_in_the_whole_input() {
         let unknown = EmbedderTextError::UnknownToken { text: 44, index: 2, token: 99, vocabulary_size: 64 };
-        let long = EmbedderTextError::TooLong { text: 44, tokens: 600, limit: 512 };
-        let far_too_long = EmbedderTextError::FarTooLong { text: 44, limit: 512 };
+        let long = EmbedderTextError::TooLong { text: 44, tokens: 600, limit: 512, by_memory: false };
+        let far_too_long = EmbedderTextError::FarTooLong { text: 44, limit: 512, by_memory: false };
         let broken = EmbedderTextError::NotFinite { text: 44 };
         let said = behind(broken.into(), AT_ONCE).to_string();
         assert_eq!(said, "the hidden states of text 300 are not finite: the weights are broken");

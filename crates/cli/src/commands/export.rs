@@ -63,7 +63,7 @@ impl FloatName {
 pub(crate) fn run(home: &Home, arguments: &ExportArguments) -> Result<()> {
     let source = source(home, &arguments.source)?;
     refuse_existing(&arguments.out)?;
-    let opened = zhenjin_hub::open(&source)?;
+    let opened = zhenjin_hub::open_to_export(&source)?;
     let dtype = arguments.dtype.map_or_else(|| float_type(&opened), |name| Ok(name.float_type()))?;
     let adapter = open_adapter(&opened, arguments.adapter.as_deref())?;
     let adapter = adapter.as_ref();

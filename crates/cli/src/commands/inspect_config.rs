@@ -98,7 +98,8 @@ fn multipliers(multipliers: &Multipliers) -> String {
             factors.push(format!("{what} by {factor}"));
         }
     }
-    factors.extend(attention.map(|factor| format!("scores of attention by {factor}")));
+    // Files hold it in f32.
+    factors.extend(attention.map(|factor| format!("scores of attention by {}", factor as f32)));
     factors.join(", ")
 }
 

@@ -55,7 +55,12 @@ pub(crate) fn run(home: &Home, arguments: &QuantizeArguments) -> Result<()> {
     let source = source(home, &arguments.source)?;
     refuse_existing(&arguments.out)?;
     let text = arguments.text.as_deref().map(read_text).transpose()?;
-    let opened = zhenjin_hub::open(&source)?;
+    let opened = zhenjin_hub::open_to_export(&source)?;
+    ensure!(
+        text.is_none() || !zhenjin_hub::is_embedder(&source),
+        "--text: {} is an embedding model, which has no perplexity; leave that out",
+        source.display()
+    );
     let adapter = open_adapter(&opened, arguments.adapter.as_deref())?;
     if let (Some(path), Some(_)) = (&arguments.adapter, &text) {
         // Perplexity before is measured with the adapter beside the model, which not every adapter can be.

@@ -204,24 +204,35 @@ fn check_rope(rope: &RopeConfig, head_dim: usize) -> Result<(), String> {
                 None => Ok(()),
             }
         }
-        RopeScaling::LongRope { factors, attention_factor, original_context_length } => {
-            check_long_rope(factors, rope.rotary_dim / 2, *attention_factor)?;
-            check_original_context(*original_context_length)
+        RopeScaling::LongRope {
+            factors,
+            attention_factor,
+            original_context_length,
+            long_factors,
+            long_context_length,
+        } => {
+            for (which, factors) in [("short", factors), ("long", long_factors)] {
+                check_long_rope(which, factors, rope.rotary_dim / 2)?;
+            }
+            if !is_factor(*attention_factor) {
+                return Err(format!(
+                    "LongRoPE's attention factor must be 10^-6 to 10^6, found {attention_factor}"
+                ));
+            }
+            check_original_context(*original_context_length)?;
+            check_original_context(*long_context_length)
         }
     }
 }
 
-fn check_long_rope(factors: &[f64], pairs: usize, attention_factor: f64) -> Result<(), String> {
+fn check_long_rope(which: &str, factors: &[f64], pairs: usize) -> Result<(), String> {
     if factors.len() != pairs {
-        return Err(format!("LongRoPE needs {pairs} short factors, found {}", factors.len()));
+        return Err(format!("LongRoPE needs {pairs} {which} factors, found {}", factors.len()));
     }
-    if let Some(factor) = factors.iter().find(|factor| !is_factor(**factor)) {
-        return Err(format!("a short factor of LongRoPE is {factor}; all must be 10^-6 to 10^6"));
+    match factors.iter().find(|factor| !is_factor(**factor)) {
+        Some(factor) => Err(format!("a {which} factor of LongRoPE is {factor}; all must be 10^-6 to 10^6")),
+        None => Ok(()),
     }
-    if !is_factor(attention_factor) {
-        return Err(format!("LongRoPE's attention factor must be 10^-6 to 10^6, found {attention_factor}"));
-    }
-    Ok(())
 }
 
 /// Whether a factor is a number that is neither too small nor too large to compute with.

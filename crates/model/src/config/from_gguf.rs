@@ -4,7 +4,10 @@
 
 mod family;
 
-use super::{ConfigReading, ExpertsConfig, ModelConfig, Multipliers, RopeConfig, RopeScaling, gemma_in_gguf};
+use super::{
+    ConfigReading, ExpertsConfig, ModelConfig, Multipliers, NormPlacement, RopeConfig, RopeScaling,
+    gemma_in_gguf,
+};
 use crate::errors::{FormatError, quoted, shape};
 use crate::families::{Bias, Family, MultiplierRule, not_a_writer};
 use crate::gguf::{Gguf, GgufTensor, Value};
@@ -54,10 +57,16 @@ const HONOURED: [&str; 25] = [
 const HONOURED_BY_GRANITE: &[&str] = &["embedding_scale", "residual_scale", "attention.scale", "logit_scale"];
 const HONOURED_BY_GEMMA: &[&str] = &["attention.sliding_window_pattern"];
 
+/// Files of OLMo 3 name the architecture of OLMo 2.
+const OLMO_3: &str =
+    "a model of this architecture with windows is an OLMo 3, which is not supported; OLMo 2 is";
+
+const EXPERT_SHARED_WIDTH: &str = "expert_shared_feed_forward_length";
+
 /// Keys that change the numbers in a way that is not supported, unless they have the value that changes nothing or the family honours them.
 const REFUSED: [(&str, Neutral); 23] = [
     ("expert_shared_count", Neutral::Zero),
-    ("expert_shared_feed_forward_length", Neutral::Zero),
+    (EXPERT_SHARED_WIDTH, Neutral::Zero),
     ("expert_weights_scale", Neutral::One),
     ("expert_gating_func", Neutral::One),
     ("leading_dense_block_count", Neutral::Zero),
@@ -273,7 +282,12 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
             };
             match REFUSED.iter().find(|(refused, _)| *refused == name) {
                 _ if own.contains(&name) => {}
+                // Converters leave the width in files of Granite models without experts; `expert_count` says that there are none.
+                Some((EXPERT_SHARED_WIDTH, _)) if !self.has_experts()? => {}
                 Some((_, neutral)) if !neutral.is(value) => {
+                    if family.norms == NormPlacement::After && name.starts_with("attention.sliding_window") {
+                        return Err(FormatError::new(format!("metadata `{key}`"), OLMO_3));
+                    }
                     return Err(FormatError::new(
                         format!("metadata `{key}`"),
                         format!("this setting is not supported with any value but {}", neutral.name()),
@@ -285,6 +299,10 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
             }
         }
         Ok(unread)
+    }
+
+    fn has_experts(&self) -> Result<bool, FormatError> {
+        Ok(self.optional("expert_count")?.is_some_and(|count| count > 0))
     }
 
     /// The vocabulary as llama.cpp counts it: by the tokens, else by the setting, else by the embedding's rows.
@@ -361,7 +379,7 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
         context_length: usize,
     ) -> Result<RopeConfig, FormatError> {
         let rotary_dim = self.optional("rope.dimension_count")?.unwrap_or(head_dim);
-        let scaling = match self.frequency_divisors(family)? {
+        let scaling = match self.frequency_divisors(family, context_length)? {
             None => self.rope_scaling(context_length)?,
             Some((tensor, from_divisors)) => match self.rope_scaling(context_length)? {
                 RopeScaling::None => from_divisors,
@@ -373,7 +391,12 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
                 }
             },
         };
-        let base = self.float("rope.freq_base")?.unwrap_or(DEFAULT_ROPE_BASE);
+        let base = match self.float("rope.freq_base")? {
+            Some(base) => base,
+            // Other programs have another default for such a family, and names of their own for its two bases.
+            None if family.windowed_rope_base.is_some() => return Err(self.missing("rope.freq_base")),
+            None => DEFAULT_ROPE_BASE,
+        };
         Ok(RopeConfig { base, rotary_dim, layout: family.gguf_rope_layout, scaling })
     }
 
@@ -453,6 +476,7 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
     fn frequency_divisors(
         &self,
         family: &Family,
+        context_length: usize,
     ) -> Result<Option<(&'static str, RopeScaling)>, FormatError> {
         let place = |tensor: &str| format!("tensor `{tensor}`");
         for tensor in [ROPE_LONG_FACTORS, ROPE_SHORT_FACTORS] {
@@ -462,12 +486,21 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
             }
         }
         if let Some(tensor) = self.file.tensor(ROPE_SHORT_FACTORS) {
-            let factors =
-                divisors(&tensor).map_err(|problem| FormatError::new(place(ROPE_SHORT_FACTORS), problem))?;
+            let factors = |name: &str, tensor: &GgufTensor<'_>| {
+                let factors = divisors(tensor).map_err(|problem| FormatError::new(place(name), problem))?;
+                Ok::<Vec<f64>, FormatError>(factors.into_iter().map(f64::from).collect())
+            };
+            let short = factors(ROPE_SHORT_FACTORS, &tensor)?;
+            let long = self.file.tensor(ROPE_LONG_FACTORS);
             let scaling = RopeScaling::LongRope {
-                factors: factors.into_iter().map(f64::from).collect(),
+                long_factors: match long {
+                    Some(long) => factors(ROPE_LONG_FACTORS, &long)?,
+                    None => short.clone(),
+                },
+                factors: short,
                 attention_factor: self.float("rope.scaling.attn_factor")?.unwrap_or(1.0),
                 original_context_length: self.required("rope.scaling.original_context_length")?,
+                long_context_length: context_length,
             };
             return Ok(Some((ROPE_SHORT_FACTORS, scaling)));
         }
@@ -492,7 +525,7 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
     }
 }
 
-/// The tensors that are part of the configuration. Of LongRoPE's, the short ones are read; the long ones are for longer texts than are served.
+/// The tensors that are part of the configuration. LongRoPE's long ones are for longer texts than are served.
 pub(crate) const ROPE_DIVISORS: &str = "rope_freqs.weight";
 pub(crate) const ROPE_SHORT_FACTORS: &str = "rope_factors_short.weight";
 pub(crate) const ROPE_LONG_FACTORS: &str = "rope_factors_long.weight";

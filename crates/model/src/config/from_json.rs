@@ -35,8 +35,7 @@ impl ModelClass {
 
     /// The name of this class for a family.
     pub(crate) fn name(self, family: &Family) -> String {
-        let stem =
-            family.other_stem.or(family.class.strip_suffix("ForCausalLM")).unwrap_or(family.class);
+        let stem = family.other_stem.or(family.class.strip_suffix("ForCausalLM")).unwrap_or(family.class);
         match self {
             ModelClass::CausalLm => family.class.to_owned(),
             ModelClass::SequenceClassification => format!("{stem}{}", ModelClass::SEQUENCE_CLASSIFICATION),

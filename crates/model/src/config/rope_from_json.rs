@@ -237,14 +237,12 @@ fn yarn(document: &Fields<'_>, parameters: &Fields<'_>) -> Result<RopeScaling, F
     })
 }
 
-/// The short factors, rounded to f32 as both transformers and GGUF files have them.
+/// The factors, rounded to f32 as both transformers and GGUF files have them.
 fn long_rope(document: &Fields<'_>, parameters: &Fields<'_>) -> Result<RopeScaling, FormatError> {
     const SHORT: &str = "short_factor";
     const LENGTH: &str = "original_max_position_embeddings";
-    let list = parameters.list(SHORT)?.ok_or_else(|| parameters.missing(SHORT))?;
-    let factor = |value: &serde_json::Value| value.as_f64().map(|factor| f64::from(factor as f32));
-    let factors = list.iter().map(factor).collect::<Option<Vec<f64>>>();
-    let factors = factors.ok_or_else(|| parameters.fault(SHORT, "must be a list of numbers"))?;
+    let factors = rope_factors(parameters, SHORT)?.ok_or_else(|| parameters.missing(SHORT))?;
+    let long_factors = rope_factors(parameters, "long_factor")?.unwrap_or_else(|| factors.clone());
     let original_context_length = match document.size(LENGTH)? {
         Some(length) => length,
         None => parameters.size(LENGTH)?.unwrap_or(DEFAULT_LONG_ROPE_CONTEXT),
@@ -260,7 +258,21 @@ fn long_rope(document: &Fields<'_>, parameters: &Fields<'_>) -> Result<RopeScali
         None => (1.0 + stretch.ln() / original.ln()).sqrt(),
     };
     let attention_factor = f64::from(attention_factor as f32);
-    Ok(RopeScaling::LongRope { factors, attention_factor, original_context_length })
+    let long_context_length = document.required_size("max_position_embeddings")?;
+    Ok(RopeScaling::LongRope {
+        factors,
+        attention_factor,
+        original_context_length,
+        long_factors,
+        long_context_length,
+    })
+}
+
+fn rope_factors(parameters: &Fields<'_>, name: &str) -> Result<Option<Vec<f64>>, FormatError> {
+    let Some(list) = parameters.list(name)? else { return Ok(None) };
+    let factor = |value: &serde_json::Value| value.as_f64().map(|factor| f64::from(factor as f32));
+    let factors = list.iter().map(factor).collect::<Option<Vec<f64>>>();
+    factors.map(Some).ok_or_else(|| parameters.fault(name, "must be a list of numbers"))
 }
 
 fn attention_scale(factor: f64, mscale: f64) -> f64 {

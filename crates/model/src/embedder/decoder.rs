@@ -16,8 +16,9 @@ use crate::file::{HuggingFaceFiles, ModelFile, Place, fault};
 use crate::gguf::{self, Gguf};
 use crate::json;
 
-/// A model whose own program lets every token see all others, although nothing in its GGUF files says so. In letters and digits alone.
-const READS_BOTH_WAYS: &str = "gteqwen2";
+/// Models (gte-Qwen1.5, gte-Qwen2) whose own program lets every token see all others, although nothing in their GGUF files says so. In letters
+/// and digits alone.
+const READS_BOTH_WAYS: &str = "gteqwen";
 
 /// Whether the files at a path say by themselves that their decoder makes vectors: a GGUF file by its pooling type, a folder by the class without
 /// a head. False where nothing can be read.
@@ -149,5 +150,14 @@ mod tests {
             assert!(said.contains(words), "{said}");
         }
         assert!(names_both_ways("Gte Qwen2 7B Instruct") && !names_both_ways("Qwen2 7B"));
+    }
+
+    /// Regression: only its successor was known, so that a GGUF file of this one was read forwards.
+    #[test]
+    fn gte_qwen_1_5_reads_both_ways_too() {
+        for name in ["gte-Qwen1.5-7B-instruct", "Gte Qwen1.5 7B Instruct"] {
+            assert!(names_both_ways(name), "{name}");
+        }
+        assert!(!names_both_ways("Qwen1.5 7B Chat"));
     }
 }

@@ -26,7 +26,7 @@ pub enum EmbedderTextError {
         text: usize,
     },
     /// Nothing is ever cut.
-    #[error("text {text} has {tokens} tokens, but the model reads {limit} at most; shorten or divide it")]
+    #[error("text {text} has {tokens} tokens, but {}; shorten or divide it", reads_at_most(*limit, *by_memory))]
     TooLong {
         /// Which text.
         text: usize,
@@ -34,16 +34,21 @@ pub enum EmbedderTextError {
         tokens: usize,
         /// The most that the model reads.
         limit: usize,
+        /// It would read more, but there is no memory for that.
+        by_memory: bool,
     },
     /// As [`EmbedderTextError::TooLong`], of a text whose tokens were not counted to the end.
     #[error(
-        "text {text} has more than {limit} tokens, but the model reads {limit} at most; shorten or divide it"
+        "text {text} has more than {limit} tokens, but {}; shorten or divide it",
+        reads_at_most(*limit, *by_memory)
     )]
     FarTooLong {
         /// Which text.
         text: usize,
         /// The most that the model reads.
         limit: usize,
+        /// As of [`EmbedderTextError::TooLong`].
+        by_memory: bool,
     },
     /// No fault of the text: a weight is not a finite number, or so large that what is computed with it is none.
     #[error("the hidden states of text {text} are not finite: the weights are broken")]
@@ -67,6 +72,11 @@ pub enum EmbedderTextError {
     },
 }
 
+fn reads_at_most(limit: usize, by_memory: bool) -> String {
+    let reason = if by_memory { ", as the memory limit holds no more" } else { "" };
+    format!("the model reads {limit} at most{reason}")
+}
+
 /// What texts, passes and memory depend on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EmbedderShape {
@@ -79,6 +89,8 @@ pub struct EmbedderShape {
     attention: AttentionShape,
     /// Width of the widest tensor.
     widest: usize,
+    /// The model would read longer texts if there were memory for them.
+    by_memory: bool,
 }
 
 impl From<&EncoderConfig> for EmbedderShape {
@@ -89,6 +101,7 @@ impl From<&EncoderConfig> for EmbedderShape {
             hidden_size: config.hidden_size,
             attention: encoder_attention_shape(config),
             widest: config.hidden_size.max(config.intermediate_size),
+            by_memory: false,
         }
     }
 }
@@ -101,6 +114,7 @@ impl From<&ModelConfig> for EmbedderShape {
             hidden_size: config.hidden_size,
             attention: forward::attention_shape(config),
             widest: config.widest(),
+            by_memory: false,
         }
     }
 }
@@ -110,6 +124,18 @@ impl EmbedderShape {
     #[must_use]
     pub fn limited_to(self, tokens: usize) -> EmbedderShape {
         EmbedderShape { context_length: self.context_length.min(tokens), ..self }
+    }
+
+    /// The same for texts of at most so many tokens, for which there is memory. What refuses longer ones says so.
+    #[must_use]
+    pub fn limited_by_memory_to(self, tokens: usize) -> EmbedderShape {
+        let by_memory = self.by_memory || tokens < self.context_length;
+        EmbedderShape { by_memory, ..self.limited_to(tokens) }
+    }
+
+    /// Whether it would read longer texts if there were memory for them.
+    pub fn is_limited_by_memory(&self) -> bool {
+        self.by_memory
     }
 
     /// Refuses texts that the model cannot read.
@@ -123,7 +149,8 @@ impl EmbedderShape {
                 return Err(EmbedderTextError::Empty { text });
             }
             if tokens.len() > limit {
-                return Err(EmbedderTextError::TooLong { text, tokens: tokens.len(), limit });
+                let (tokens, by_memory) = (tokens.len(), self.by_memory);
+                return Err(EmbedderTextError::TooLong { text, tokens, limit, by_memory });
             }
             let unknown = tokens.iter().enumerate().find(|(_, token)| **token as usize >= vocabulary_size);
             if let Some((index, token)) = unknown {
@@ -192,12 +219,14 @@ impl Computing {
         })
     }
 
-    /// The hidden states of all tokens, one row for each, text behind text: behind the last layer, and its final norm where there is one.
+    /// The hidden states of all tokens, one row for each, text behind text: behind the last layer, and its final norm where there is one. `None`
+    /// once `is_cancelled`, which is asked before each layer, says yes.
     fn hidden_states(
         &self,
         executor: &mut DirectExecutor,
         texts: &[Vec<u32>],
-    ) -> Result<Activations, TensorError> {
+        is_cancelled: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Activations>, TensorError> {
         let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
         let tokens = texts.concat();
         match self {
@@ -205,17 +234,32 @@ impl Computing {
                 let LoadedEncoder { config, weights } = &**encoder;
                 let positions: Vec<u32> = texts.iter().flat_map(|text| config.positions_of(text)).collect();
                 executor.begin_encoding(&lengths)?;
-                Encoder { config, weights }.hidden_states(executor, &tokens, &positions)
+                let encoder = Encoder { config, weights };
+                let mut hidden = encoder.embed(executor, &tokens, &positions)?;
+                for layer in &weights.layers {
+                    if is_cancelled() {
+                        executor.discard(hidden);
+                        return Ok(None);
+                    }
+                    hidden = encoder.layer(executor, layer, hidden)?;
+                }
+                Ok(Some(hidden))
             }
             Computing::Decoder(decoder) => {
                 let LoadedDecoder { config, weights, rotary } = &**decoder;
                 let transformer = Transformer { config, weights, adapters: &[] };
-                let rows: Vec<usize> = (0..tokens.len()).collect();
                 executor.begin_packed(&lengths, rotary)?;
-                let hidden = transformer.hidden_states(executor, &tokens, &rows)?;
+                let mut hidden = transformer.embed(executor, &tokens)?;
+                for index in 0..weights.layers.len() {
+                    if is_cancelled() {
+                        executor.discard(hidden);
+                        return Ok(None);
+                    }
+                    hidden = transformer.layer(executor, index, hidden, None)?;
+                }
                 let normalised = transformer.final_norm(executor, &hidden)?;
                 executor.discard(hidden);
-                Ok(normalised)
+                Ok(Some(normalised))
             }
         }
     }
@@ -280,11 +324,26 @@ impl EmbedderRunner {
         texts: &[Vec<u32>],
         pooling: &EncoderPooling,
     ) -> Result<Vec<Vec<f32>>, ModelError> {
+        // Without a reason to end there are always vectors.
+        Ok(self.embed_unless(texts, pooling, || false)?.unwrap_or_default())
+    }
+
+    /// As [`EmbedderRunner::embed`]; `None` once `is_cancelled`, which is asked before each layer, says yes: a pass of one long text takes minutes.
+    ///
+    /// # Errors
+    /// As [`EmbedderRunner::embed`].
+    pub fn embed_unless(
+        &mut self,
+        texts: &[Vec<u32>],
+        pooling: &EncoderPooling,
+        mut is_cancelled: impl FnMut() -> bool,
+    ) -> Result<Option<Vec<Vec<f32>>>, ModelError> {
         self.shape.check(texts)?;
         if texts.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         }
-        let hidden = self.computing.hidden_states(&mut self.executor, texts)?;
+        let hidden = self.computing.hidden_states(&mut self.executor, texts, &mut is_cancelled)?;
+        let Some(hidden) = hidden else { return Ok(None) };
         let mut first = 0;
         let vectors = texts.iter().enumerate().map(|(text, tokens)| {
             let rows = hidden.rows_values(first..first + tokens.len());
@@ -295,7 +354,7 @@ impl EmbedderRunner {
         });
         let vectors = vectors.collect::<Result<Vec<_>, _>>();
         self.executor.discard(hidden);
-        Ok(vectors?)
+        Ok(Some(vectors?))
     }
 }
 

@@ -26,6 +26,20 @@ impl<M, V> Encoder<'_, M, V> {
         tokens: &[u32],
         positions: &[u32],
     ) -> Result<E::Tensor, TensorError> {
+        let mut hidden = self.embed(executor, tokens, positions)?;
+        for layer in &self.weights.layers {
+            hidden = self.layer(executor, layer, hidden)?;
+        }
+        Ok(hidden)
+    }
+
+    /// What goes into the first layer, `[rows, hidden_size]`.
+    pub(crate) fn embed<E: EncoderExecutor<Matrix = M, Vector = V>>(
+        &self,
+        executor: &mut E,
+        tokens: &[u32],
+        positions: &[u32],
+    ) -> Result<E::Tensor, TensorError> {
         let weights = self.weights;
         // The order of the sums is that of transformers; every text is of the first type.
         let words = executor.embedding(&weights.words, tokens)?;
@@ -33,14 +47,11 @@ impl<M, V> Encoder<'_, M, V> {
         let sum = executor.add(words, types)?;
         let places = executor.embedding(&weights.positions, positions)?;
         let sum = executor.add(sum, places)?;
-        let mut hidden = self.norm(executor, sum, &weights.norm)?;
-        for layer in &weights.layers {
-            hidden = self.layer(executor, layer, hidden)?;
-        }
-        Ok(hidden)
+        self.norm(executor, sum, &weights.norm)
     }
 
-    fn layer<E: EncoderExecutor<Matrix = M, Vector = V>>(
+    /// What one layer makes of what came before it, `[rows, hidden_size]`.
+    pub(crate) fn layer<E: EncoderExecutor<Matrix = M, Vector = V>>(
         &self,
         executor: &mut E,
         layer: &EncoderLayer<M, V>,

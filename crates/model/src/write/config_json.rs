@@ -41,7 +41,7 @@ fn json_of(config: &ModelConfig, class: ModelClass) -> Result<Value, FormatError
     set("architectures", json!([class.name(family)]));
     set("model_type", json!(family.model_type));
     set("vocab_size", json!(config.vocabulary_size));
-    set("max_position_embeddings", json!(config.context_length));
+    set("max_position_embeddings", json!(stated_context_length(config)));
     set("num_hidden_layers", json!(config.layers));
     set("hidden_size", json!(config.hidden_size));
     set("intermediate_size", json!(config.intermediate_size));
@@ -82,6 +82,14 @@ fn family_of(config: &ModelConfig) -> Result<&'static Family, FormatError> {
     };
     let family = Family::of_model_type(name).or_else(|| Family::of_gguf_architecture(name));
     family.ok_or_else(|| fault(format!("no config.json is known for a model of architecture `{name}`")))
+}
+
+/// The context length that files state: of models with LongRoPE that for which the long factors are.
+pub(super) fn stated_context_length(config: &ModelConfig) -> usize {
+    match &config.rope.scaling {
+        RopeScaling::LongRope { long_context_length, .. } => config.context_length.max(*long_context_length),
+        _ => config.context_length,
+    }
 }
 
 fn rope(config: &ModelConfig, family: &Family) -> Result<Map<String, Value>, FormatError> {
@@ -216,11 +224,12 @@ fn rope_scaling(rope: &RopeConfig) -> Result<Value, FormatError> {
             "attention_factor": attention_factor,
             "truncate": truncate,
         }),
-        // The long factors, which no text within the context length needs, are not known any more.
-        RopeScaling::LongRope { factors, attention_factor, original_context_length } => json!({
+        RopeScaling::LongRope {
+            factors, attention_factor, original_context_length, long_factors, ..
+        } => json!({
             "rope_type": "longrope",
             "short_factor": factors,
-            "long_factor": factors,
+            "long_factor": long_factors,
             "attention_factor": attention_factor,
             "original_max_position_embeddings": original_context_length,
         }),
@@ -279,8 +288,8 @@ fn round(config: &mut ModelConfig) {
             RopeScaling::Yarn { factor, beta_fast, beta_slow, attention_factor, .. } => {
                 [factor, beta_fast, beta_slow].into_iter().chain(attention_factor).for_each(round);
             }
-            RopeScaling::LongRope { factors, attention_factor, .. } => {
-                factors.iter_mut().chain([attention_factor]).for_each(round);
+            RopeScaling::LongRope { factors, attention_factor, long_factors, .. } => {
+                factors.iter_mut().chain(long_factors).chain([attention_factor]).for_each(round);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! A configuration as the metadata of a GGUF file: what `config::from_gguf` reads.
 
+use super::config_json::stated_context_length;
 use super::metadata::MetadataValue;
 use crate::config::{
     ModelConfig, Multipliers, ROPE_DIVISORS, ROPE_LONG_FACTORS, ROPE_SHORT_FACTORS, RopeConfig, RopeScaling,
@@ -24,7 +25,7 @@ pub(super) fn settings(config: &ModelConfig, family: &Family) -> Result<(Setting
     let mut set = |key: &str, value| settings.push((format!("{architecture}.{key}"), value));
     for (key, value) in [
         ("vocab_size", config.vocabulary_size),
-        ("context_length", config.context_length),
+        ("context_length", stated_context_length(config)),
         ("block_count", config.layers),
         ("embedding_length", config.hidden_size),
         ("feed_forward_length", config.intermediate_size),
@@ -254,13 +255,15 @@ fn rope_scaling(
                 "a GGUF file of architecture `{architecture}` cannot say RoPE scaling of the longrope kind"
             ));
         }
-        RopeScaling::LongRope { factors, attention_factor, original_context_length } => {
+        RopeScaling::LongRope {
+            factors, attention_factor, original_context_length, long_factors, ..
+        } => {
             set("rope.scaling.attn_factor", MetadataValue::f32(*attention_factor as f32));
             let key = "rope.scaling.original_context_length";
             set(key, number(key, *original_context_length)?);
-            let factors: Vec<f32> = factors.iter().map(|factor| *factor as f32).collect();
-            // The long ones, which no text within the context length needs, are not known any more.
-            return Ok(vec![(ROPE_SHORT_FACTORS, factors.clone()), (ROPE_LONG_FACTORS, factors)]);
+            let [short, long] =
+                [factors, long_factors].map(|factors| factors.iter().map(|factor| *factor as f32).collect());
+            return Ok(vec![(ROPE_SHORT_FACTORS, short), (ROPE_LONG_FACTORS, long)]);
         }
     }
     Ok(Vec::new())

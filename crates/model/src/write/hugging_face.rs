@@ -17,7 +17,7 @@ use crate::errors::ModelError;
 /// A file of the folder whose contents this crate does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FolderFile {
-    /// Its name in the folder, such as `tokenizer.json`.
+    /// Its name in the folder, such as `tokenizer.json`, or its path in it, with `/` between names.
     pub name: String,
     /// Its contents.
     pub bytes: Vec<u8>,
@@ -56,7 +56,13 @@ pub fn write_hugging_face(
     }
     let partial = NewFolder::create(folder)?;
     for FolderFile { name, bytes } in files {
-        write_file(&partial.temporary_path().join(name), bytes)?;
+        let path = partial.temporary_path().join(name);
+        if let Some((inner, _)) = name.rsplit_once('/') {
+            let inner = partial.temporary_path().join(inner);
+            let failed = |source| ModelError::Io { path: inner.clone(), action: "create", source };
+            std::fs::create_dir_all(&inner).map_err(failed)?;
+        }
+        write_file(&path, bytes)?;
     }
     let text = format!("{json:#}\n");
     write_file(&partial.temporary_path().join("config.json"), text.as_bytes())?;

@@ -307,8 +307,7 @@ fn adapters_that_change_outputs_give_the_logits_of_peft_beside_their_model() {
         }
     }
     beside.dedup();
-    let all =
-        ["llama-dora", "qwen2-biases", "qwen2-bias-of-b", "phi3-dora", "qwen2-dora", "llama-bias-of-b"];
+    let all = ["llama-dora", "qwen2-biases", "qwen2-bias-of-b", "phi3-dora", "qwen2-dora", "llama-bias-of-b"];
     assert_eq!(beside, all);
 }
 

@@ -272,3 +272,50 @@ fn models_that_write_are_told_from_those_that_make_vectors() {
     let error = EmbedderFile::open(folder.path()).unwrap_err().to_string();
     assert!(error.contains("has no such weight"), "{error}");
 }
+
+/// Regression: one long text was one pass, which nothing ended before its last layer.
+#[test]
+fn a_pass_ends_before_the_next_layer_once_nobody_waits() {
+    for name in ["qwen3, last token, normalised", "llama, tied, mean"] {
+        let case = Case::named(name);
+        let folder = case.write();
+        let mut runner = runner(folder.path(), SimdLevel::detect(), 2, 512);
+        let expected = runner.embed(&case.texts, &case.pooling()).unwrap();
+        let mut asked = 0;
+        let is_over = || {
+            asked += 1;
+            asked == 2
+        };
+        let ended = runner.embed_unless(&case.texts, &case.pooling(), is_over).unwrap();
+        assert_eq!((ended, asked), (None, 2), "{name}");
+        // Nothing of it is left in the next pass.
+        let again = runner.embed_unless(&case.texts, &case.pooling(), || false).unwrap().unwrap();
+        assert_eq!(bits(&again), bits(&expected), "{name}");
+    }
+}
+
+/// Regression: a text that did not fit into memory was said to be longer than the model reads.
+#[test]
+fn a_limit_of_memory_is_told_as_one() {
+    let case = Case::named("llama, tied, mean");
+    let shape = EmbedderFile::open(case.write().path()).unwrap().shape();
+    let said = shape.limited_by_memory_to(8).check(&[vec![1; 9]]).unwrap_err().to_string();
+    let expected = "text 0 has 9 tokens, but the model reads 8 at most, as the memory limit holds no more; shorten or divide it";
+    assert_eq!(said, expected);
+    let long = shape.context_length;
+    assert!(!shape.limited_by_memory_to(long).is_limited_by_memory());
+}
+
+/// Regression: the files of Qwen3-Embedding, which name a class with a head, were said to lack a tensor.
+#[test]
+fn files_without_a_head_are_those_of_an_embedding_model_whatever_class_they_name() {
+    let case = Case::named("qwen3 without a head, last token");
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(folder.path(), &case.with_head(), &case.tensors(false));
+    let vectors =
+        runner(folder.path(), SimdLevel::detect(), 1, 512).embed(&case.texts, &case.pooling()).unwrap();
+    case.check(&vectors, &case.vectors, "a class with a head");
+    let error = ModelFile::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("tensor `embed_tokens.weight`: its name lacks `model.`"), "{error}");
+    assert!(error.contains("these are the files of an embedding model"), "{error}");
+}

@@ -123,6 +123,18 @@ fn hidden_states_are_those_of_transformers() {
     }
 }
 
+/// Regression: a pass went on to the last layer, although nobody waited for it any more.
+#[test]
+fn a_pass_of_an_encoder_ends_before_the_next_layer_once_nobody_waits() {
+    let case = &cases()[0];
+    let mut runner = runner(write(case).path(), SimdLevel::detect(), 1, 64);
+    let texts = [case.tokens.clone()];
+    let mean = pooling(PoolingMode::Mean);
+    let expected = runner.embed(&texts, &mean).unwrap();
+    assert_eq!(runner.embed_unless(&texts, &mean, || true).unwrap(), None);
+    assert_eq!(runner.embed_unless(&texts, &mean, || false).unwrap(), Some(expected));
+}
+
 /// A text's vector does not depend on the texts beside it, on threads, or on how texts are divided into passes.
 #[test]
 fn a_vector_has_the_same_bits_in_any_batch() {
@@ -219,7 +231,7 @@ fn texts_that_cannot_be_read_are_refused() {
     let good = vec![5; 54];
     for (text, expected) in [
         (vec![], EmbedderTextError::Empty { text: 1 }),
-        (vec![5; 55], EmbedderTextError::TooLong { text: 1, tokens: 55, limit: 54 }),
+        (vec![5; 55], EmbedderTextError::TooLong { text: 1, tokens: 55, limit: 54, by_memory: false }),
         (vec![5, 64], EmbedderTextError::UnknownToken { text: 1, index: 1, token: 64, vocabulary_size: 64 }),
     ] {
         let error = runner.embed(&[good.clone(), text], &pooling(PoolingMode::Mean)).unwrap_err();

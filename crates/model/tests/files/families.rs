@@ -329,7 +329,8 @@ pub(super) fn phi_3_5_mini() -> Value {
 fn long_rope_serves_the_context_of_pretraining() {
     let config = read(&phi_3_5_mini()).unwrap();
     assert_eq!(config.context_length, 4096, "longer texts need the long factors");
-    let RopeScaling::LongRope { factors, attention_factor, original_context_length } = &config.rope.scaling
+    let RopeScaling::LongRope { factors, attention_factor, original_context_length, .. } =
+        &config.rope.scaling
     else {
         panic!("{:?}", config.rope.scaling)
     };

@@ -78,6 +78,11 @@ fn gemma_3_in_gguf_files() {
     let by_layer = (0..26).map(|layer| u8::from(layer % 6 != 5)).collect();
     let list = [("attention.sliding_window_pattern", RawValue::array(7, 26, by_layer))];
     assert_eq!(read_gguf(&gemma_3_1b_gguf(&list)).unwrap(), expected);
+    // Programs differ in what they take where it is missing.
+    let sizes = [262_144, 32_768, 26, 1152, 6912, 4, 1, 288];
+    let epsilon = ("attention.layer_norm_rms_epsilon", RawValue::f32(1e-6));
+    let error = read_gguf(&metadata("gemma3", sizes, &[epsilon])).unwrap_err();
+    assert!(error.contains("gemma3.rope.freq_base"), "{error}");
     // The largest model divides scores by another root; its RoPE is scaled in layers without a window.
     let largest = [
         ("block_count", RawValue::u32(62)),
@@ -113,15 +118,22 @@ fn olmo_2_in_gguf_files() {
     let sizes = [100_352, 4096, 16, 2048, 8192, 16, 16, 128];
     let epsilon = ("attention.layer_norm_rms_epsilon", RawValue::f32(1e-6));
     let base = ("rope.freq_base", RawValue::f32(500_000.0));
-    let mut file = metadata("olmo2", sizes, &[epsilon, base]);
-    file.tensor_f32("output.weight", &[1, 1], &[0.0]);
-    let config = read_gguf(&file).unwrap();
+    let with = |settings: &[(&str, RawValue)]| {
+        let mut file = metadata("olmo2", sizes, &[epsilon.clone(), base.clone()]);
+        file.tensor_f32("output.weight", &[1, 1], &[0.0]);
+        for (name, value) in settings {
+            file.set(&format!("olmo2.{name}"), value.clone());
+        }
+        read_gguf(&file)
+    };
+    let config = with(&[]).unwrap();
     assert_eq!(config.parameters(), 1_484_916_736);
     assert_eq!((config.norms, config.qk_norm), (NormPlacement::After, QueryKeyNorm::Whole));
     assert_eq!(config.rope.layout, RopeLayout::HalfSplit);
-    file.set("olmo2.attention.sliding_window", RawValue::u32(4096));
-    let error = read_gguf(&file).unwrap_err();
-    assert!(error.contains("a sliding window is not supported for models of this family"), "{error}");
+    for (key, value) in [("attention.sliding_window", 4096), ("attention.sliding_window_pattern", 4)] {
+        let error = with(&[(key, RawValue::u32(value))]).unwrap_err();
+        assert!(error.contains("is an OLMo 3, which is not supported"), "{error}");
+    }
 }
 
 #[test]
@@ -141,6 +153,11 @@ fn granite_in_gguf_files() {
         }
         read_gguf(&file)
     };
+    // Converters leave a width of experts in files of models that have none.
+    let shared = ("expert_shared_feed_forward_length", RawValue::u32(2048));
+    assert!(with(std::slice::from_ref(&shared)).is_ok());
+    let error = with(&[shared, ("expert_count", RawValue::u32(8))]).unwrap_err();
+    assert!(error.contains("expert"), "{error}");
     let config = with(&[
         ("embedding_scale", RawValue::f32(12.0)),
         ("residual_scale", RawValue::f32(0.22)),

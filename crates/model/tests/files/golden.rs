@@ -446,7 +446,7 @@ fn set_scaling(
             set("rope.scaling.original_context_length", RawValue::u32(*original_context_length as u32));
         }
         RopeScaling::Llama3 { .. } => return Some(vec![("rope_freqs.weight", llama3_divisors(config))]),
-        RopeScaling::LongRope { factors, attention_factor, original_context_length } => {
+        RopeScaling::LongRope { factors, attention_factor, original_context_length, .. } => {
             set("rope.scaling.attn_factor", RawValue::f32(*attention_factor as f32));
             set("rope.scaling.original_context_length", RawValue::u32(*original_context_length as u32));
             let short: Vec<f32> = factors.iter().map(|factor| *factor as f32).collect();

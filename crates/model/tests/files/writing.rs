@@ -137,6 +137,8 @@ fn rope(family: &Family, base: f64, rotary_dim: usize, scaling: RopeScaling) -> 
             factors: (0..rotary_dim / 2).map(|pair| factor + pair as f64).collect(),
             attention_factor: 1.25,
             original_context_length: 4096,
+            long_factors: (0..rotary_dim / 2).map(|pair| factor + 2.0 * pair as f64).collect(),
+            long_context_length: 131_072,
         },
         other => other,
     };

@@ -190,6 +190,8 @@ fn a_phi3_with_longrope_goes_through_both_formats() {
         factors: (0..8).map(|pair| 1.0 + 0.25 * f64::from(pair)).collect(),
         attention_factor: f64::from(1.19_f32),
         original_context_length: 512,
+        long_factors: (0..8).map(|pair| 1.0 + f64::from(pair)).collect(),
+        long_context_length: 2048,
     };
     let config = ModelConfig {
         architecture: "phi3".to_owned(),
@@ -209,7 +211,8 @@ fn a_phi3_with_longrope_goes_through_both_formats() {
     let json = config_json(file.config()).unwrap();
     assert_eq!(
         (&json["max_position_embeddings"], &json["original_max_position_embeddings"]),
-        (&512.into(), &512.into())
+        (&2048.into(), &512.into()),
+        "what the source says of longer texts is kept"
     );
     assert_eq!(from_json(json.to_string().as_bytes()).unwrap().config, config);
 }

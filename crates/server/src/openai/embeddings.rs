@@ -371,11 +371,11 @@ fn read_tokens(node: &Node<'_>) -> Result<EmbedInput, ApiError> {
 fn refusal(error: EmbedError, field: &str, is_list: bool, prompt: &str) -> ApiError {
     let place = |text: usize| if is_list { format!("{field}[{text}]") } else { field.to_owned() };
     match error {
-        EmbedError::Text(EmbedderTextError::TooLong { text, tokens, limit }) => {
-            too_long(place(text), &tokens.to_string(), limit)
+        EmbedError::Text(EmbedderTextError::TooLong { text, tokens, limit, by_memory }) => {
+            too_long(place(text), &tokens.to_string(), limit, by_memory)
         }
-        EmbedError::Text(EmbedderTextError::FarTooLong { text, limit }) => {
-            too_long(place(text), &format!("more than {limit}"), limit)
+        EmbedError::Text(EmbedderTextError::FarTooLong { text, limit, by_memory }) => {
+            too_long(place(text), &format!("more than {limit}"), limit, by_memory)
         }
         EmbedError::Text(error @ EmbedderTextError::NotFinite { .. }) => {
             ApiError::internal(error.to_string())
@@ -402,9 +402,11 @@ fn refusal(error: EmbedError, field: &str, is_list: bool, prompt: &str) -> ApiEr
     }
 }
 
-fn too_long(path: String, tokens: &str, limit: usize) -> ApiError {
+/// `by_memory`: the model would read more, but there is no memory for that.
+fn too_long(path: String, tokens: &str, limit: usize, by_memory: bool) -> ApiError {
+    let reason = if by_memory { ", as the server's memory limit holds no more" } else { "" };
     let message = format!(
-        "`{path}` has {tokens} tokens, but the model reads {limit} at most; shorten or divide it: nothing is cut here"
+        "`{path}` has {tokens} tokens, but the model reads {limit} at most{reason}; shorten or divide it: nothing is cut here"
     );
     ApiError::invalid(path, message).with_code("context_length_exceeded")
 }
@@ -412,6 +414,18 @@ fn too_long(path: String, tokens: &str, limit: usize) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Regression: whoever sent a text that the model reads on other days was told that the model does not read it.
+    #[test]
+    fn where_memory_is_short_a_text_that_is_too_long_is_told_so() {
+        let said = |by_memory: bool| {
+            let error = EmbedderTextError::TooLong { text: 1, tokens: 9000, limit: 2048, by_memory };
+            format!("{:?}", refusal(error.into(), "input", true, "prompt"))
+        };
+        let reason = "the model reads 2048 at most, as the server's memory limit holds no more; shorten";
+        assert!(said(true).contains(reason), "{}", said(true));
+        assert!(said(false).contains("the model reads 2048 at most; shorten"), "{}", said(false));
+    }
 
     /// Regression: many short texts with a long prompt counted as short, and megabytes were tokenised before what is short.
     #[test]

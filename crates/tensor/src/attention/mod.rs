@@ -28,7 +28,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::kv::{KvCache, PAGE_TOKENS};
 use crate::lanes::dispatch;
-use crate::team::DisjointMut;
+use crate::team::{DisjointMut, is_background};
 use crate::{SimdLevel, ThreadTeam};
 pub(crate) use backward::{
     AttentionGradientCall, AttentionGradientOutputs, AttentionGradientScratch, attention_gradient,
@@ -128,14 +128,24 @@ pub(crate) fn attend(
     };
     let workers = &scratch.workers;
     let next = AtomicUsize::new(0);
-    let work = |worker: usize| {
+    let work = |worker: usize, most: usize| {
         let mut scratch = workers[worker].lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(item) = plan.items().get(next.fetch_add(1, Ordering::Relaxed)) {
+        for _ in 0..most {
+            let Some(item) = plan.items().get(next.fetch_add(1, Ordering::Relaxed)) else { break };
             run_item(call, item, &mut scratch, &outputs, &partials, simd);
         }
     };
-    // A part is to take items as long as there are any.
-    if plan.is_worth_a_team() { team.run(team.width(), &|worker, _| work(worker)) } else { work(0) }
+    if !plan.is_worth_a_team() {
+        return work(0, usize::MAX);
+    }
+    let (parts, most) = division(plan.items().len(), team.width());
+    team.run(parts, &|worker, _| work(worker, most));
+}
+
+/// Into how many parts a run is divided, and how many of its `items` a part takes at most: a part is to take items as long as there are any. In
+/// the background it takes one, as workers go to others who compute, and the caller pauses for them, between parts only.
+fn division(items: usize, width: usize) -> (usize, usize) {
+    if is_background() { (items, 1) } else { (width, usize::MAX) }
 }
 
 fn run_item(

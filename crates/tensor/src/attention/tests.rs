@@ -1,7 +1,9 @@
 //! Attention against its definition: exact softmax in f64 (bound), the reference and every level (bits), and the same
 //! queries in other batches, chunks, page orders and with other numbers of threads (bits).
 
-use super::{AttentionCall, AttentionOutputs, AttentionPlan, AttentionScratch, AttentionShape, attend};
+use super::{
+    AttentionCall, AttentionOutputs, AttentionPlan, AttentionScratch, AttentionShape, attend, division,
+};
 use crate::kv::{KvCache, KvDtype, KvShape, PAGE_TOKENS, PageId, SequenceRows};
 use crate::{SimdLevel, TensorError, ThreadTeam};
 
@@ -291,5 +293,23 @@ fn heads_that_cannot_be_computed_are_refused() {
     for (heads, kv_heads, head_dim) in [(3, 2, 8), (2, 0, 8), (0, 1, 8), (2, 1, 12), (2, 1, 0)] {
         let shape = AttentionShape { heads, kv_heads, head_dim, scale: 1.0 };
         assert!(matches!(AttentionPlan::new(shape, 1), Err(TensorError::HeadShape { .. })));
+    }
+}
+
+/// Regression: one part took all items, so that workers that had entered the run of a long text stayed in it while a chat computed.
+#[test]
+fn in_the_background_every_part_is_one_item_and_no_bit_changes() {
+    let team = ThreadTeam::new(3).unwrap();
+    assert_eq!(division(40, 3), (3, usize::MAX));
+    assert_eq!(team.in_background(|| division(40, 3)), (40, 1));
+    for case in cases() {
+        // Long enough for several splits and blocks.
+        for (length, steps) in [(300, vec![vec![(0, 300)]]), (290, vec![vec![(0, 289)], vec![(0, 1)]])] {
+            let sequence = case.sequence(length, 3);
+            let expected = case.alone_and_whole(&sequence);
+            let pages: Vec<PageId> = (0..length.div_ceil(PAGE_TOKENS) as u32).map(PageId).collect();
+            let run = || case.run(std::slice::from_ref(&sequence), &[pages], &steps, 3).remove(0);
+            assert_eq!(team.in_background(run), expected);
+        }
     }
 }

@@ -30,7 +30,7 @@ struct LastSeen {
 }
 
 /// Whether the calling thread's runs are in the background.
-pub(super) fn is_background() -> bool {
+pub(crate) fn is_background() -> bool {
     IN_BACKGROUND.get()
 }
 

@@ -24,6 +24,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use wait::{Sleepers, spin};
 
+pub(crate) use background::is_background;
 pub use disjoint::{DisjointMut, share};
 
 /// How to start a [`ThreadTeam`].

@@ -1,11 +1,13 @@
 //! One conversation on its way through the template, and what is then known about its text.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::guard::{self, Guard, Unguarded};
 use super::sandbox::{Costed, Engine};
-use super::{RenderInput, Rendered, Writing, assistant_spans};
+use super::{Appended, RenderInput, Rendered, Writing, assistant_spans};
 use crate::TemplateError;
 
 /// A [`RenderInput`] that can go to another thread.
@@ -16,6 +18,8 @@ pub(super) struct Conversation {
     now: Option<OffsetDateTime>,
     variables: Option<Map<String, Value>>,
     mark_assistant: bool,
+    /// What goes behind the text of the message at a place.
+    appended: BTreeMap<usize, Appended>,
 }
 
 /// A conversation that is being rendered.
@@ -36,6 +40,7 @@ impl Conversation {
             now: input.now,
             variables: input.variables.cloned(),
             mark_assistant: input.mark_assistant,
+            appended: input.appended.iter().map(|appended| (appended.message, appended.clone())).collect(),
         }
     }
 
@@ -47,8 +52,12 @@ impl Conversation {
         writing: &Writing,
     ) -> Result<Rendered, TemplateError> {
         let mut rendering = Rendering::new(engine, writing, self);
-        let messages: Vec<Costed> =
-            self.messages.iter().map(|message| rendering.protected(message)).collect();
+        let messages: Vec<Costed> = self
+            .messages
+            .iter()
+            .enumerate()
+            .map(|(place, message)| protected(message, &writing.guard, self.appended.get(&place)))
+            .collect();
         let plain = rendering.unguarded(&messages, self.add_generation_prompt)?;
         let assistant_spans = if !self.mark_assistant {
             Vec::new()
@@ -94,7 +103,7 @@ impl<'a, 'source> Rendering<'a, 'source> {
 
     /// A message whose texts cannot become control tokens.
     pub(super) fn protected(&self, message: &Value) -> Costed {
-        protected(message, &self.writing.guard)
+        protected(message, &self.writing.guard, None)
     }
 
     /// Renders messages; the text still has the guard's marks in it.
@@ -119,13 +128,16 @@ impl<'a, 'source> Rendering<'a, 'source> {
     }
 }
 
-fn protected(message: &Value, guard: &Guard) -> Costed {
+fn protected(message: &Value, guard: &Guard, appended: Option<&Appended>) -> Costed {
     let Value::Object(fields) = message else { return Costed::json(message, guard) };
     Costed::fields(fields.iter().map(|(name, value)| {
-        // Templates make control tokens of roles, as `<|user|>`; whoever may choose a role chooses whose turn it is.
-        let value = match value.as_str().filter(|_| name == "role") {
-            Some(role) => Costed::text(&guard.protect_name(role)),
-            None => Costed::json(value, guard),
+        let value = match (name.as_str(), value.as_str(), appended) {
+            // Templates make control tokens of roles, as `<|user|>`; whoever may choose a role chooses whose turn it is.
+            ("role", Some(role), _) => Costed::text(&guard.protect_name(role)),
+            ("content", Some(content), Some(Appended { control, text, .. })) => {
+                Costed::text(&format!("{}{control}{}", guard.protect(content), guard.protect(text)))
+            }
+            _ => Costed::json(value, guard),
         };
         (guard.protect_name(name), value)
     }))

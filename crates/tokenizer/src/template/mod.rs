@@ -73,6 +73,20 @@ pub struct RenderInput<'a> {
     pub variables: Option<&'a Map<String, Value>>,
     /// Find out which characters the assistant wrote (needed for training only: costs one more rendering per message).
     pub mark_assistant: bool,
+    /// What goes behind messages' texts, at most one for each message.
+    pub appended: &'a [Appended],
+}
+
+/// What goes behind the text of a message: something that the model writes with a control token of its own, and that the template does not
+/// write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// The place of the message in the conversation.
+    pub message: usize,
+    /// The text of the control token: it stays one.
+    pub control: String,
+    /// What stands behind it: never a control token, like the message's own text.
+    pub text: String,
 }
 
 /// A rendered conversation.

@@ -18,6 +18,7 @@ BOS_AND_EOS = {
 }
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "description": "The weather, <b>now</b> & later: 北京", "parameters": PARAMETERS}}]
+CALLS = [{"id": "call00001", "type": "function", "function": {"name": "get_weather", "arguments": {"city": "北京"}}}]
 DOCUMENTS = [{"doc_id": 1, "title": "a", "text": "One."}, {"doc_id": "b", "title": "", "text": "Zwei é"}]
 
 
@@ -33,6 +34,7 @@ CONVERSATIONS = {
     "no alternation": [message("user", "Hi"), message("user", "Hi")],
     "begins with the assistant": [message("assistant", "Hi")],
     "number": [message("user", 3)],
+    "called": [message("user", "Weather?"), {**message("assistant", ""), "tool_calls": CALLS}, message("tool", "Sunny."), message("assistant", "Sun.")],
 }
 VARIANTS = [
     {"add_generation_prompt": True}, {"add_generation_prompt": False}, {"add_generation_prompt": True, "tools": TOOLS},

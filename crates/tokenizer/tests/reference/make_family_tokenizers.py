@@ -18,7 +18,7 @@ TEXTS = [
     "it's 2024, IT'LL cost 1234567.89€", "你好，世界。", "naïve e\u0301 \U0001F600\u200d", "don't DON'T HelloWorld iOS", "def f(x):\n    return x//2  # ok\r\n",
     "<start_of_turn>user\nHello world<end_of_turn>\n<start_of_turn>model\nab", "<bos>a<eos> <unused1>", "<|user|>\n Hello <|end|>\n<|assistant|>\nab",
     "<|user|>  \n\n a</s>  b<s> c<|endoftext|> d", "<|im_start|>user<|im_sep|>Hello<|im_end|>ab<|endoftext|> x", "<|start_of_role|>user<|end_of_role|>12 ab<|end_of_text|>\n",
-    "<|tool_call|>[{\"name\": \"f\"}]", "<|im_start <start_of_turn <|end|>x",
+    "  <|im_start|> user <|im_sep|>\n Hello \n<|im_end|>  ab <|dummy_0|> x", "<|tool_call|>[{\"name\": \"f\"}]", "<|im_start <start_of_turn <|end|>x",
 ]
 CL100K = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 UPPER, LOWER, CONTRACTION = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
@@ -94,10 +94,10 @@ def phi3():
     }
 
 
-def byte_level(pre_tokenizer, special):
+def byte_level(pre_tokenizer, special, **flags):
     vocabulary = [*byte_level_alphabet(), "He", "ll", "llo", "Hello", "ĠHello", "ab", "Ġab", "20", "24", "2024", "123", "ĠĠ", "12"]
     merges = ["l l", "H e", "ll o", "He llo", "Ġ Hello", "a b", "Ġ ab", "Ġ Ġ", "2 0", "2 4", "20 24", "1 2", "12 3"]
-    tokens = [added(len(vocabulary) + index, name) for index, name in enumerate(special)]
+    tokens = [added(len(vocabulary) + index, name, **flags) for index, name in enumerate(special)]
     return {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": tokens, "normalizer": None, "pre_tokenizer": pre_tokenizer,
         "post_processor": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True},
@@ -118,7 +118,7 @@ def main():
     families = [
         ("Gemma 3", gemma(), {"bos_token": "<bos>", "eos_token": "<eos>"}),
         ("Phi-3", phi3(), {"bos_token": "<s>", "eos_token": "<|endoftext|>"}),
-        ("Phi-4", byte_level(split(CL100K, True), chat), {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}),
+        ("Phi-4", byte_level(split(CL100K, True), ["<|dummy_0|>", *chat], lstrip=True, rstrip=True), {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}),
         ("OLMo 2", byte_level(split(CL100K, False), chat), {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}),
         ("Granite 3", byte_level(digits, ["<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<|tool_call|>"]), {"bos_token": "<|end_of_text|>", "eos_token": "<|end_of_text|>"}),
         ("GPT-4o", byte_level(split(O200K, True), chat), {"eos_token": "<|endoftext|>"}),

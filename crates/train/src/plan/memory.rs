@@ -54,7 +54,7 @@ impl MemoryEstimate {
             config.vocabulary_size,
         ]
         .map(|size| size as u64);
-        // What the backward pass reads of a layer and cannot compute again cheaply: the inputs of both norms, queries and keys (before their norms),
+        // What the backward pass reads of a layer and cannot compute again cheaply: the inputs of all norms, queries and keys (before their norms),
         // values, attention's output with a logarithm per head, gate and up.
         // Of experts, gate and up of the active ones, the routers' scores, and which were chosen (place, weight, order).
         let of_experts = config.experts.as_ref().map_or([0; 3], |experts| {
@@ -62,7 +62,9 @@ impl MemoryEstimate {
         });
         let [count, active, expert_inner] = of_experts;
         let feed_forward = if count > 0 { 2 * active * expert_inner + count + 4 * active } else { 2 * inner };
-        let layer = 2 * hidden + 2 * queries + 2 * kv + heads + feed_forward;
+        // Without norms before them, projections read a copy of the residual stream.
+        let inputs = if config.norms.after() { 4 } else { 2 };
+        let layer = inputs * hidden + 2 * queries + 2 * kv + heads + feed_forward;
         // One recomputed layer is on the tape at a time, in memory that the others have left.
         let recomputed = (recomputed_layers as u64).min(layers);
         let kept = recomputed.min(layers.saturating_sub(1)) * hidden + (layers - recomputed).max(1) * layer;

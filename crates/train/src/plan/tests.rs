@@ -72,6 +72,20 @@ fn a_plan_agrees_with_arithmetic_by_hand() {
     }
 }
 
+/// Regression: the inputs of norms behind attention and the feed-forward network were not counted.
+#[test]
+fn of_norms_behind_the_layers_parts_the_inputs_are_kept_as_well() {
+    let with = |norms| ModelConfig { norms, ..config() };
+    let kept = |norms| Plan::of(&with(norms), &shape(), &machine()).memory.activations;
+    let before = kept(zhenjin_model::config::NormPlacement::Before);
+    let rows = 4 * 128;
+    for norms in
+        [zhenjin_model::config::NormPlacement::After, zhenjin_model::config::NormPlacement::BeforeAndAfter]
+    {
+        assert_eq!(kept(norms) - before, 4 * rows * 2 * 2 * 64, "{norms:?}");
+    }
+}
+
 #[test]
 fn of_experts_all_take_memory_and_the_active_ones_time() {
     let experts = zhenjin_model::config::ExpertsConfig {

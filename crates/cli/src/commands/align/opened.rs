@@ -13,6 +13,7 @@ use zhenjin_align::configuration::{Configuration, TuningKind, TuningSection};
 use zhenjin_align::data::ExamplesFolder;
 use zhenjin_align::trainee::{RewardFiles, RewardWeights, Trainee, TraineeOptions};
 use zhenjin_hub::{ModelStore, OpenedModel};
+use zhenjin_model::write::{config_json, reward_config_json};
 use zhenjin_model::{AdapterValues, LoadOptions, Model, ModelConfig};
 
 /// A model's file, tokenizer and template, and how it is computed.
@@ -80,6 +81,9 @@ impl Opened {
         let mut config = self.model.file.config().clone();
         // A model that gives values has no head for tokens, which would learn nothing.
         config.tied_embeddings |= is_full && values.is_some();
+        if is_full {
+            check_checkpoints_can_say(&config, padding, values.is_some())?;
+        }
         let weights = self.weights_as(config, is_full || arguments.f32)?;
         let trainee = Trainee::new(weights, adapter.as_ref(), values, options)?;
         Ok(match is_full && needs_reference {
@@ -190,4 +194,34 @@ pub(super) fn open(home: &Home, model: &OsStr) -> Result<OpenedModel> {
     let opened = zhenjin_hub::open(&local.path)?;
     opened.warnings.iter().for_each(|warning| eprintln!("{}: {warning}", local.path.display()));
     Ok(opened)
+}
+/// Refuses a model that no `config.json` can describe before it learns, instead of when its first checkpoint is written.
+fn check_checkpoints_can_say(config: &ModelConfig, padding: Option<u32>, gives_values: bool) -> Result<()> {
+    let said = if gives_values { reward_config_json(config, padding) } else { config_json(config) };
+    said.map(drop).context(
+        "all weights of this model cannot be trained, as no checkpoint could be written; train an adapter, or begin with the model's Hugging Face folder",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use zhenjin_model::config::{RopeConfig, RopeScaling};
+    use zhenjin_model::testing::tiny_config;
+
+    use super::*;
+
+    /// Regression: a run in all weights of a GGUF file whose RoPE no `config.json` can say was lost when it ended.
+    #[test]
+    fn all_weights_of_a_model_that_no_checkpoint_can_describe_are_not_trained() {
+        let config = tiny_config();
+        for gives_values in [false, true] {
+            assert!(check_checkpoints_can_say(&config, None, gives_values).is_ok());
+            let scaling = RopeScaling::Divisors(vec![1.0; config.rope.rotary_dim / 2]);
+            let divided =
+                ModelConfig { rope: RopeConfig { scaling, ..config.rope.clone() }, ..config.clone() };
+            let error = check_checkpoints_can_say(&divided, None, gives_values).unwrap_err();
+            let text = format!("{error:#}");
+            assert!(text.contains("train an adapter") && text.contains("rope_freqs.weight"), "{text}");
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! What only some families say in the metadata of a GGUF file: windows, and Granite's factors.
 
-use super::Settings;
+use super::{OLMO_3, Settings};
 use crate::config::layers_from_json::all_but_last_of_every;
-use crate::config::{Multipliers, RopeConfig, RopeScaling, SlidingWindow, multipliers};
+use crate::config::{Multipliers, NormPlacement, RopeConfig, RopeScaling, SlidingWindow, multipliers};
 use crate::errors::FormatError;
 use crate::families::{FAMILIES, Family, WindowRule};
 use crate::gguf::Value;
@@ -51,10 +51,15 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
         let rule = rules.find(|rule| *rule != WindowRule::Never).unwrap_or(WindowRule::Never);
         let in_layers = match rule {
             WindowRule::Never | WindowRule::UnrotatedLayers => {
-                return Err(FormatError::new(
-                    format!("metadata `{}`", self.key(NAME)),
-                    format!("a sliding window is not supported for models of this family, found {positions}"),
-                ));
+                let problem = match family.norms {
+                    NormPlacement::After => OLMO_3.to_owned(),
+                    _ => {
+                        format!(
+                            "a sliding window is not supported for models of this family, found {positions}"
+                        )
+                    }
+                };
+                return Err(FormatError::new(format!("metadata `{}`", self.key(NAME)), problem));
             }
             WindowRule::AllLayers { .. } | WindowRule::LaterLayers => {
                 return Ok(Some(SlidingWindow::from_layer(positions, 0, layers)));

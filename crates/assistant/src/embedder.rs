@@ -421,6 +421,10 @@ mod tests {
         // Beside something else there is less at the moment: that is no reason to load it for less.
         assert!(estimate.plan(whole - 1).is_some() && needed.plan(whole - 1).is_none());
         assert_eq!(needed.plan(whole).map(|plan| plan.bytes), Some(whole));
+        // What adapters take of the limit is never free: what is left of it decides, so that it can be loaded beside them.
+        let (needed, context) = within_limit(estimate, whole - 25);
+        assert_eq!(context, 8192 - 3 * PAGE_TOKENS);
+        assert!(needed.plan(whole - 25).is_some());
         // The limit itself holds no more than 100 pages.
         let (needed, context) = within_limit(estimate, 1300 + 1005);
         assert_eq!((context, needed.least()), (100 * PAGE_TOKENS, 2300));

@@ -77,7 +77,10 @@ pub enum AssistantError {
         limit_bytes: u64,
     },
     /// The memory is taken by models that are in use.
-    #[error("the model `{name}` waits for memory that is in use by {}; try again when their answers are complete", in_use.join(", "))]
+    #[error(
+        "the model `{name}` waits for memory that is in use by {}; try again when their answers are complete",
+        users(in_use)
+    )]
     MemoryInUse {
         /// The model.
         name: String,
@@ -131,6 +134,14 @@ impl From<SubmitError> for AssistantError {
             SubmitError::Invalid { field, reason } => AssistantError::Invalid { field, reason },
             SubmitError::ShuttingDown => AssistantError::ShuttingDown,
         }
+    }
+}
+
+/// The models that use memory, for a message.
+fn users(in_use: &[String]) -> String {
+    match in_use {
+        [] => "others".to_owned(),
+        names => names.join(", "),
     }
 }
 

@@ -56,6 +56,13 @@ impl ThoughtMarkers {
         Some(ThoughtMarkers { answer, ..markers })
     }
 
+    /// An answer behind a thought without the markers around it.
+    pub fn without_answer_markers(self, said: &str) -> &str {
+        let Some(AnswerMarkers { opening, closing }) = self.answer else { return said };
+        let Some(said) = said.strip_prefix(opening) else { return said };
+        said.trim_end().strip_suffix(closing).unwrap_or(said)
+    }
+
     /// The markers that are control tokens of a vocabulary.
     pub fn of_tokenizer(tokenizer: &Tokenizer) -> Option<ThoughtMarkers> {
         KNOWN.iter().copied().find(|markers| {

@@ -125,6 +125,9 @@ pub enum ThinkingWish {
     Off,
     /// It shall.
     On,
+    /// It shall where the template lets it in this conversation: clients of Ollama ask so of every model that can think, unless they are told
+    /// otherwise.
+    WherePossible,
     /// It shall, so much: `low`, `medium`, `high` and so on. Where the template can only be switched on, that.
     Effort(String),
 }

@@ -11,6 +11,9 @@ use crate::thinking::{ThinkingStyle, check_variables, left_aside};
 use crate::tool_format::ToolFormat;
 use crate::tools_as_text::with_tools_as_text;
 
+/// What a system message may say in the place of a template's switch, where the template looks for it (SmolLM3).
+const SYSTEM_SWITCHES: [&str; 2] = ["/think", "/no_think"];
+
 /// How a model is told of tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToolStyle {
@@ -239,6 +242,16 @@ impl ConversationStyle {
         wish: &ThinkingWish,
     ) -> Result<(), ConversationError> {
         let Some(variables) = self.thinking.switched_off(wish, &written.variables) else { return Ok(()) };
+        // The conversation itself may decide it, as SmolLM3's does with `/think` and `/no_think`.
+        let decides = |message: &Value| {
+            message["role"] == "system"
+                && message["content"].as_str().is_some_and(|text| {
+                    SYSTEM_SWITCHES.iter().any(|word| text.contains(word) && template.mentions(word))
+                })
+        };
+        if written.messages.iter().any(decides) {
+            return Ok(());
+        }
         let off = WrittenConversation { variables, ..written };
         match template.render(&off.input(true)) {
             Ok(off) if off.text == rendered.text => Err(left_aside()),
@@ -343,8 +356,39 @@ mod tests {
                 );
             }
         }
-        for wish in [ThinkingWish::Off, ThinkingWish::ModelsOwn] {
+        for wish in [ThinkingWish::Off, ThinkingWish::ModelsOwn, ThinkingWish::WherePossible] {
             assert!(prompt_of(&with_system, &[&tool], &wish).is_ok());
         }
+    }
+
+    /// Regression: a wish to think was refused where the system message already told the model to think.
+    #[test]
+    fn what_a_system_message_says_of_thinking_in_the_templates_words_is_no_reason_to_refuse() {
+        let source = "{% set mode = '/think' if enable_thinking else '/no_think' %}{% for m in messages %}\
+            {% if m.role == 'system' %}{% if '/no_think' in m.content %}{% set mode = '/no_think' %}\
+            {% elif '/think' in m.content %}{% set mode = '/think' %}{% endif %}{% endif %}{% endfor %}\
+            {{ 'think' if messages[0].role != 'system' and mode == '/think' else '' }}<think></think>\
+            {% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
+        let template = ChatTemplate::with_special_texts(source, "<s>", "</s>", Vec::new(), Vec::new());
+        let template = template.expect("a template");
+        let (_, tokenizer) = granite();
+        let variables = Map::new();
+        let options = PromptOptions {
+            thinking: &ThinkingWish::On,
+            template_variables: &variables,
+            now: OffsetDateTime::UNIX_EPOCH,
+        };
+        let prompt = |system: &str| {
+            let messages = [Message::new(Role::System, system), Message::new(Role::User, "x")];
+            ConversationStyle::of(Some(&template), &tokenizer).prompt(
+                &tokenizer,
+                &template,
+                &messages,
+                &[],
+                &options,
+            )
+        };
+        assert!(prompt("You are a coder. /think").is_ok() && prompt("/no_think").is_ok());
+        assert!(prompt("You are a coder.").is_err());
     }
 }

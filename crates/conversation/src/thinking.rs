@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use zhenjin_tokenizer::ChatTemplate;
 
 use crate::error::ConversationError;
-use crate::markers::ThoughtMarkers;
+use crate::markers::{AnswerMarkers, ThoughtMarkers};
 use crate::message::{Message, ThinkingWish};
 
 /// Whether a model thinks before it answers, and whether it can be told to.
@@ -135,7 +135,9 @@ impl ThinkingStyle {
             _ if !can_think => Err(refused(
                 "this model does not think before it answers: its chat template has no switch for it",
             )),
-            ThinkingWish::On => self.switch.map_or(Ok(()), |switch| set(switch, json!(true))),
+            ThinkingWish::On | ThinkingWish::WherePossible => {
+                self.switch.map_or(Ok(()), |switch| set(switch, json!(true)))
+            }
             ThinkingWish::Effort(effort) => {
                 if let Some(switch) = self.switch {
                     set(switch, json!(true))?;
@@ -170,8 +172,14 @@ impl ThinkingStyle {
                 value
             }
             ThoughtHistory::Content => {
-                let ThoughtMarkers { opening, closing, .. } = self.markers;
-                let content = format!("{opening}\n{thought}\n{closing}\n\n{}", message.content);
+                let ThoughtMarkers { opening, closing, answer } = self.markers;
+                let said = match answer {
+                    Some(AnswerMarkers { opening, closing }) if !message.content.trim().is_empty() => {
+                        format!("{opening}{}{closing}", message.content)
+                    }
+                    _ => message.content.clone(),
+                };
+                let content = format!("{opening}\n{thought}\n{closing}\n\n{said}");
                 Message { content, ..message.clone() }.to_template_value()
             }
             ThoughtHistory::LeftOut => message.to_template_value(),
@@ -213,7 +221,7 @@ pub(crate) fn check_variables(
 pub(crate) fn left_aside() -> ConversationError {
     refused(
         "the model's chat template leaves its switch aside in this conversation: with a system message or tools, some templates do not tell \
-         the model to think",
+         the model to think; leave this out, or the system message and the tools",
     )
 }
 
@@ -300,6 +308,17 @@ mod tests {
         assert_eq!((granite.opening, granite.closing), ("<think>", "</think>"));
         let answer = granite.answer.expect("markers around the answer");
         assert_eq!((answer.opening, answer.closing), ("<response>", "</response>"));
+        // Earlier answers stand there as the model wrote them, and come out of its own text as they stand in conversations.
+        let source = include_str!("../../tokenizer/tests/data/family_templates/granite3.jinja");
+        let mut message = Message::new(Role::Assistant, "yes");
+        message.thought = Some("hm".to_owned());
+        let written = "<think>\nhm\n</think>\n\n<response>yes</response>";
+        assert_eq!(style(source).template_value(&message)["content"], written);
+        for (said, text) in
+            [("<response>yes</response>\n", "yes"), ("<response>cut", "cut"), ("plain", "plain")]
+        {
+            assert_eq!(granite.without_answer_markers(said), text);
+        }
         assert_eq!(style(QWEN).markers.answer, None);
         let older = "{% if thinking %}Write thoughts after 'Here is my thought process:' and the answer after \
             'Here is my response:'.{% endif %}{{ messages[0].content }}";

@@ -227,7 +227,7 @@ fn byte_level(vocabulary: GgufVocabulary, types: Vec<TokenType>) -> Result<Token
     )
 }
 
-/// Adds the tokens of other types that merges make. A token may be both: llama.cpp looks up what a merge makes whatever its type, and so does a
+/// Adds the tokens of other types that merges make or join. A token may be both: llama.cpp looks up what a merge makes whatever its type, and so does a
 /// `tokenizer.json`. Not those that mark a turn, which no text may become.
 fn add_merged(
     ids: &mut AHashMap<String, u32>,
@@ -239,9 +239,10 @@ fn add_merged(
     let others = others.filter(|(_, (token, kind))| **kind != TokenType::Normal && !marks_turn(token));
     let others: AHashMap<&str, u32> = others.map(|(id, (token, _))| (token.as_str(), id as u32)).collect();
     for (left, right) in merges {
-        let union = format!("{left}{right}");
-        if let Some(id) = others.get(union.as_str()) {
-            ids.entry(union).or_insert(*id);
+        for part in [left.clone(), right.clone(), format!("{left}{right}")] {
+            if let Some(id) = others.get(part.as_str()) {
+                ids.entry(part).or_insert(*id);
+            }
         }
     }
 }

@@ -385,7 +385,7 @@ fn strips_leading_space(decoder: &Value) -> bool {
 }
 
 /// Makes control tokens of those that the configuration names as the beginning or the end of a sequence, and of those that begin or end turns,
-/// as in GGUF files: what a file calls an ordinary word could be written by users. Sets what the configuration says of white space too.
+/// as in GGUF files: what a file calls an ordinary word could be written by users. Takes over what the configuration says of them, as transformers does.
 pub(crate) fn mark_control_tokens(added: &mut [AddedTokenJson], config: Option<&TokenizerConfig>) {
     let named = config.map(|config| [config.bos_token.as_deref(), config.eos_token.as_deref()]);
     let named = named.unwrap_or_default();
@@ -399,6 +399,11 @@ pub(crate) fn mark_control_tokens(added: &mut [AddedTokenJson], config: Option<&
         if let Some(configured) = configured.get(token.content.as_str()) {
             token.lstrip = configured["lstrip"] == true;
             token.rstrip = configured["rstrip"] == true;
+            token.single_word = configured["single_word"] == true;
+            token.special |= configured["special"] == true;
+            if let Some(normalized) = configured["normalized"].as_bool() {
+                token.normalized = normalized;
+            }
         }
         let is_control = named.contains(&Some(token.content.as_str())) || marks_turn(&token.content);
         token.special |= is_control;

@@ -280,7 +280,7 @@ impl<'a> Encoder<'a> {
             Some(thought) => {
                 let (thought, said) = thought.split_once(markers.closing).ok_or(WrittenFault::Empty)?;
                 message.thought = Some(thought.trim().to_owned()).filter(|thought| !thought.is_empty());
-                said.trim_start().to_owned()
+                markers.without_answer_markers(said.trim_start()).to_owned()
             }
         };
         if message.content.trim().is_empty() {

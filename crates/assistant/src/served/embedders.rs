@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use zhenjin_model::{LoadOptions, MemoryPlan};
+use zhenjin_model::LoadOptions;
 
 use super::{ModelSpec, ModelState, ServedModelInfo, ServedModels, Shared, Slot, State};
 use crate::embedder::{Embedder, within_limit};
@@ -20,7 +20,7 @@ struct EmbedderEntry {
     spec: ModelSpec,
     loaded: Option<Loaded>,
     /// Held by the request that loads it.
-    loading: Arc<tokio::sync::Mutex<()>>,
+    loading: Loading,
 }
 
 struct Loaded {
@@ -123,10 +123,16 @@ impl ServedModels {
             Ok(embedder) => return Ok(embedder),
             Err(missing) => missing,
         };
-        let turn = loading.lock_owned().await;
+        let asked = Instant::now();
+        let mut turn = loading.lock_owned().await;
         // Whoever had the turn before has loaded it.
         if let Ok(embedder) = self.shared.loaded_embedder(name)? {
             return Ok(embedder);
+        }
+        // Or has waited as long as this request would, in vain.
+        if let Some(NoMemory { since, in_use }) = turn.as_ref().filter(|failed| failed.since > asked) {
+            tracing::debug!(model = name, ?since, "not waited for again");
+            return Err(AssistantError::MemoryInUse { name: name.to_owned(), in_use: in_use.clone() });
         }
         let shared = Arc::clone(&self.shared);
         // It goes on, with the turn, even if the request is cancelled.
@@ -135,6 +141,12 @@ impl ServedModels {
             if let Err(error) = &embedder {
                 tracing::error!(model = %spec.name, "not loaded: {error}");
             }
+            *turn = match &embedder {
+                Err(AssistantError::MemoryInUse { in_use, .. }) => {
+                    Some(NoMemory { since: Instant::now(), in_use: in_use.clone() })
+                }
+                _ => None,
+            };
             drop(turn);
             embedder
         };
@@ -142,7 +154,18 @@ impl ServedModels {
     }
 }
 
-type Missing = (ModelSpec, Arc<tokio::sync::Mutex<()>>);
+type Missing = (ModelSpec, Loading);
+
+/// The turn to load an embedder, and what became of the last try where memory was missing: those who waited for the turn share it, so that they do
+/// not wait one after the other.
+type Loading = Arc<tokio::sync::Mutex<Option<NoMemory>>>;
+
+/// A try to load that waited for memory in vain.
+#[derive(Debug)]
+struct NoMemory {
+    since: Instant,
+    in_use: Vec<String>,
+}
 
 impl Shared {
     /// The embedder if it is in memory, else what loading it needs.
@@ -179,8 +202,13 @@ impl Shared {
         let opened = zhenjin_hub::open_embedder(&spec.path).map_err(|error| failed(error.to_string()))?;
         let estimate = Embedder::memory_estimate(&opened, self.team.threads())
             .map_err(|error| failed(error.to_string()))?;
-        let (needed, context) = within_limit(estimate, self.options.memory_bytes);
-        let MemoryPlan { bytes, .. } = self.reserve(&spec.name, needed)?;
+        // No unloading frees what adapters take.
+        let of_adapters = self.lock().adapters.bytes();
+        let (needed, held) = within_limit(estimate, self.options.memory_bytes.saturating_sub(of_adapters));
+        let plan = self.reserve(&spec.name, needed)?;
+        let bytes = plan.bytes;
+        // Where not even the least fits beside them, the plan decides.
+        let context = if needed.page == 0 { held } else { plan.context };
         if context < opened.max_tokens {
             let models_own = opened.max_tokens;
             tracing::warn!(model = %spec.name, context, models_own, "the memory limit holds shorter texts than the model reads");

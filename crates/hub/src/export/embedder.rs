@@ -165,7 +165,9 @@ pub(super) fn metadata_of_folder(
     if !pooling.dense.is_empty() || !pooling.normalise {
         return Err(refused("that there is a layer behind the pooling, or that they are not of unit length"));
     }
-    if let Some(kept) = opened.kept_dimensions {
+    // All of them may be said too.
+    let kept = opened.kept_dimensions.filter(|kept| *kept < opened.file.shape().hidden_size);
+    if let Some(kept) = kept {
         return Err(refused(&format!("that the first {kept} of their values are kept (truncate_dim)")));
     }
     if opened.lowercases {

@@ -216,7 +216,7 @@ const COMMON: &[Field] = &[
         Structured(think_schema),
         Honoured,
         "Whether the model thinks before it answers, and how much. Thinking is refused for a model that does not think, false for one that \
-         always thinks. Thoughts stand in `thinking`. Default: the chat template's own.",
+         always thinks; true is a wish, which some templates leave aside beside a system message or tools. Thoughts stand in `thinking`. Default: the chat template's own.",
     ),
     field(
         "keep_alive",

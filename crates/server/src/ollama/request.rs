@@ -112,7 +112,7 @@ fn read_format(node: &Node<'_>) -> Result<OutputFormat, ApiError> {
 
 fn read_think(node: &Node<'_>) -> Result<ThinkingWish, ApiError> {
     match node.value {
-        Value::Bool(true) => Ok(ThinkingWish::On),
+        Value::Bool(true) => Ok(ThinkingWish::WherePossible),
         Value::Bool(false) => Ok(ThinkingWish::Off),
         Value::String(level) if matches!(level.as_str(), "low" | "medium" | "high") => {
             Ok(ThinkingWish::Effort(level.clone()))

@@ -5598,7 +5598,7 @@ export interface components {
             } | null;
             /** @description `json`, or a JSON schema that the answer has. Empty or left out: text. */
             format?: (("" | "json") | Record<string, never>) | null;
-            /** @description Whether the model thinks before it answers, and how much. Thinking is refused for a model that does not think, false for one that always thinks. Thoughts stand in `thinking`. Default: the chat template's own. */
+            /** @description Whether the model thinks before it answers, and how much. Thinking is refused for a model that does not think, false for one that always thinks; true is a wish, which some templates leave aside beside a system message or tools. Thoughts stand in `thinking`. Default: the chat template's own. */
             think?: (boolean | ("low" | "medium" | "high")) | null;
             /** @description How long the model stays in memory after the answer; 0 unloads it at once. If it is used before that, it stays, and the `keep_alive` of that request counts. Negative, or left out: it stays until its room is needed. With a user's key, 0 in a request without a question is refused, and every other value has no effect. */
             keep_alive?: (string | number) | null;
@@ -5773,7 +5773,7 @@ export interface components {
             } | null;
             /** @description `json`, or a JSON schema that the answer has. Empty or left out: text. */
             format?: (("" | "json") | Record<string, never>) | null;
-            /** @description Whether the model thinks before it answers, and how much. Thinking is refused for a model that does not think, false for one that always thinks. Thoughts stand in `thinking`. Default: the chat template's own. */
+            /** @description Whether the model thinks before it answers, and how much. Thinking is refused for a model that does not think, false for one that always thinks; true is a wish, which some templates leave aside beside a system message or tools. Thoughts stand in `thinking`. Default: the chat template's own. */
             think?: (boolean | ("low" | "medium" | "high")) | null;
             /** @description How long the model stays in memory after the answer; 0 unloads it at once. If it is used before that, it stays, and the `keep_alive` of that request counts. Negative, or left out: it stays until its room is needed. With a user's key, 0 in a request without a question is refused, and every other value has no effect. */
             keep_alive?: (string | number) | null;

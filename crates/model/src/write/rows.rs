@@ -159,8 +159,8 @@ pub(super) fn write_weight(
     let columns = shape.get(1).copied().unwrap_or(1).max(1);
     let order = RowOrder::new(config, name, spelling.layout);
     let shift = match (rows.norms_less_one(config), spelling.norms_less_one) {
-        (true, false) if is_norm(name) => Some(1.0),
-        (false, true) if is_norm(name) => Some(-1.0),
+        (true, false) if name.is_norm() => Some(1.0),
+        (false, true) if name.is_norm() => Some(-1.0),
         _ => None,
     };
     let mut values = vec![0.0; (CHUNK / columns).clamp(1, shape[0].max(1)) * columns];
@@ -184,24 +184,6 @@ pub(super) fn write_weight(
     }
     rows.release(name);
     Ok(())
-}
-
-/// Whether the weight is that of an RMSNorm.
-fn is_norm(name: WeightName) -> bool {
-    use LayerWeightName as W;
-    matches!(
-        name,
-        WeightName::FinalNorm
-            | WeightName::Layer(
-                _,
-                W::AttentionNorm
-                    | W::QueryNorm
-                    | W::KeyNorm
-                    | W::AttentionOutputNorm
-                    | W::FeedForwardNorm
-                    | W::FeedForwardOutputNorm
-            )
-    )
 }
 
 /// Quantises or rounds; a number that would become infinite is an error.
